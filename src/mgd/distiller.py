@@ -1,0 +1,319 @@
+"""Distiller: a teacher, a student and the points where one follows the other."""
+
+import logging
+import weakref
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mgd.discovery import PairLike, PointPair, evaluating, resolve_points
+from mgd.errors import InputError, TapError
+from mgd.losses import logit_kd, partial_l2
+from mgd.margin import margin_from_norm
+from mgd.matcher import ChannelMatcher
+from mgd.reducers import REDUCERS, Reducer
+from mgd.taps import TappedModel
+
+logger = logging.getLogger(__name__)
+
+
+class Distilled(NamedTuple):
+    """What one forward of a `Distiller` gives."""
+
+    logits: Tensor
+    """The student's output as the network returns it: (B, K) for a classifier."""
+    point_losses: Float[Tensor, "batch points"]
+    """Partial L2 of each image at each point, unweighted; see `mgd.point_weights`."""
+    kd_loss: Float[Tensor, " batch"]
+    """Logit KD of each image; zeros with `kd_temperature=None`."""
+
+
+class DistillationPoint(nn.Module):
+    """One point: the matching, the margin and the norm between two tapped layers.
+
+    Args:
+        pair: A resolved `PointPair`.
+        reducer: How matched teacher channels become one target.
+        solver: As in `mgd.assign`.
+    """
+
+    margin: Tensor
+
+    def __init__(self, pair: PointPair, reducer: Reducer, solver: str = "scipy"):
+        super().__init__()
+        self.pair = pair
+        teacher_channels, student_channels = pair.teacher_shape[0], pair.student_shape[0]
+        self.matcher = ChannelMatcher(student_channels, teacher_channels, reducer, solver)
+        self.norm = nn.BatchNorm2d(student_channels)
+        self.register_buffer("margin", torch.zeros(teacher_channels))
+
+    def forward(
+        self,
+        student: Float[Tensor, "batch student rows columns"],
+        teacher: Float[Tensor, "batch teacher height width"],
+    ) -> Float[Tensor, " batch"]:
+        """Returns the partial L2 of each image."""
+        student, teacher = self.align(student, teacher)
+        target = self.matcher.select(teacher)
+        margin = self.matcher.reducer.margin(self.margin[self.matcher.matching])
+        return partial_l2(self.norm(student), target, margin)
+
+    def observe(self, student: Tensor, teacher: Tensor) -> None:
+        """Adds a batch to the statistics of the matching; the norm takes no part in it."""
+        self.matcher.update(*self.align(student, teacher))
+
+    def align(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """Brings both to one height and width, by average pooling of the larger.
+
+        Raises:
+            TapError: If a tap's channels are not those of the start.
+        """
+        for tap, features, (channels, _, _) in (
+            (self.pair.student, student, self.pair.student_shape),
+            (self.pair.teacher, teacher, self.pair.teacher_shape),
+        ):
+            if features.shape[1] != channels:
+                raise TapError(
+                    f"tap '{tap}' reads {features.shape[1]} channels, but read {channels} when "
+                    "the distiller was made; make a new one for a changed network"
+                )
+        size = [min(a, b) for a, b in zip(student.shape[2:], teacher.shape[2:], strict=True)]
+        return _pool(student, size), _pool(teacher, size)
+
+
+def _pool(features: Tensor, size: list[int]) -> Tensor:
+    return features if list(features.shape[2:]) == size else F.adaptive_avg_pool2d(features, size)
+
+
+class Distiller(nn.Module):
+    """Runs teacher and student on a batch and measures how far the student is from its teacher.
+
+    Matching Guided Distillation (Yue et al., ECCV 2020; not Masked Generative Distillation):
+    no adapter is trained, only the student and one BatchNorm a point. The networks are used as
+    they are. The teacher is frozen: no gradients, always in eval mode, not in `state_dict()`.
+
+    The matching starts from `example`; `mgd.update_matching` solves it on training images.
+
+    Args:
+        teacher: Trained network.
+        student: Network to train; may be pretrained.
+        points: "auto" discovers them; or pairs `(teacher path, student path)`, see `Tap.parse`;
+            or `PointPair`s. From the input to the output of the networks.
+        reducer: A name in `REDUCERS`.
+        example: A batch of images as the networks take it, (B, C, H, W), on their device.
+            Needed.
+        kd_temperature: Above 0; `None` for networks whose outputs are not logits (B, K) of
+            the same classes.
+        solver: As in `mgd.assign`.
+
+    Raises:
+        InputError: For a reducer, point or example that cannot be used.
+
+    Example:
+        >>> with mgd.Distiller(teacher, student, example=images) as distiller:
+        ...     mgd.update_matching(distiller, loader)
+        ...     logits, point_losses, kd_loss = distiller(images)
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        points: Literal["auto"] | Sequence[PairLike] = "auto",
+        reducer: str = "amp",
+        example: Tensor | None = None,
+        kd_temperature: float | None = 1.5,
+        solver: str = "scipy",
+    ):
+        super().__init__()
+        if example is None:
+            raise InputError("Distiller needs `example`, a batch of images as the networks take it")
+        if reducer not in REDUCERS:
+            raise InputError(f"unknown reducer '{reducer}'; choose one of {', '.join(REDUCERS)}")
+        if kd_temperature is not None and not kd_temperature > 0:
+            raise InputError(f"`kd_temperature` (={kd_temperature}) must be above 0, or None")
+        self.kd_temperature = kd_temperature
+        pairs = resolve_points(
+            teacher, student, example, _choose(teacher, student, example, points)
+        )
+        self.tapped_teacher = TappedModel(teacher, [pair.teacher for pair in pairs])
+        self.tapped_student = TappedModel(student, [pair.student for pair in pairs])
+        self.points = nn.ModuleList(
+            DistillationPoint(pair, REDUCERS[reducer], solver) for pair in pairs
+        ).to(example.device)
+        self.matching_is_solved = False
+        teacher.requires_grad_(False)
+        self.train(student.training)
+        self._start(example)
+        # DataParallel's and DDP's per-step traffic need not carry what never changes.
+        self._ddp_params_and_buffers_to_ignore = [
+            f"tapped_teacher.{name}" for name in self.tapped_teacher.state_dict()
+        ]
+        refresh = _MarginRefresh(self)
+        self._margin_handles = [
+            teacher.get_submodule(pair.norm).register_load_state_dict_post_hook(refresh)
+            for pair in pairs
+            if pair.norm is not None
+        ]
+        self.register_state_dict_post_hook(_drop_teacher)
+        self.register_load_state_dict_post_hook(_expect_no_teacher)
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The teacher, the same object that was given."""
+        return self.tapped_teacher.network
+
+    @property
+    def student(self) -> nn.Module:
+        """The student, the same object that was given."""
+        return self.tapped_student.network
+
+    def forward(self, images: Float[Tensor, "batch colours height width"]) -> Distilled:
+        """Runs both networks; see `Distilled`. Losses are float32, one value per image."""
+        if self.training and not self.matching_is_solved:
+            logger.warning(
+                "the matching comes from `example` alone; call mgd.update_matching first"
+            )
+            self.matching_is_solved = True
+        with torch.no_grad():
+            teacher_features, teacher_logits = self.tapped_teacher(images)
+        student_features, logits = self.tapped_student(images)
+        losses = [
+            point(student, teacher)
+            for point, student, teacher in zip(
+                self.points, student_features, teacher_features, strict=True
+            )
+        ]
+        if self.kd_temperature is None:
+            kd_loss = losses[0].new_zeros(losses[0].shape)
+        else:
+            kd_loss = logit_kd(logits, teacher_logits, self.kd_temperature)
+        return Distilled(logits, torch.stack(losses, dim=1), kd_loss)
+
+    @torch.no_grad()
+    def observe(self, images: Float[Tensor, "batch colours height width"]) -> None:
+        """Adds a batch to every point's matching statistics, both networks in eval mode."""
+        with evaluating(self):
+            teacher_features, _ = self.tapped_teacher(images)
+            student_features, _ = self.tapped_student(images)
+        for point, student, teacher in zip(
+            self.iter_points(), student_features, teacher_features, strict=True
+        ):
+            point.observe(student, teacher)
+
+    def iter_points(self) -> Iterator[DistillationPoint]:
+        """Yields the points, typed."""
+        for point in self.points:
+            assert isinstance(point, DistillationPoint)
+            yield point
+
+    def update_margins(self) -> None:
+        """Recomputes every margin: from the teacher's BatchNorm, or else from the features seen.
+
+        Happens by itself when teacher weights are loaded and when the matching is updated.
+        """
+        for point in self.iter_points():
+            if point.pair.norm is None:
+                point.margin.copy_(point.matcher.measured_margin())
+                continue
+            norm = self.teacher.get_submodule(point.pair.norm)
+            if not isinstance(norm, _BatchNorm):
+                raise InputError(
+                    f"point '{point.pair.name}': '{point.pair.norm}' is a "
+                    f"{type(norm).__name__}; the margin needs a BatchNorm, or none to measure it"
+                )
+            point.margin.copy_(margin_from_norm(norm))
+
+    def _start(self, example: Tensor) -> None:
+        """Checks both networks on the example and takes a first matching and margins from it."""
+        with evaluating(self), torch.no_grad():
+            self.tapped_teacher.check(example)
+            self.tapped_student.check(example)
+            _, teacher_logits = self.tapped_teacher(example)
+            _, student_logits = self.tapped_student(example)
+        if self.kd_temperature is not None:
+            _check_logits(teacher_logits, student_logits)
+        self.observe(example)
+        for point in self.iter_points():
+            point.matcher.solve()
+        self.update_margins()
+
+    def train(self, mode: bool = True) -> "Distiller":
+        """Sets the mode of student and norms; the teacher stays in eval mode."""
+        super().train(mode)
+        self.tapped_teacher.eval()
+        return self
+
+    def close(self) -> None:
+        """Takes every hook out of both networks; the distiller cannot be used afterwards."""
+        self.tapped_teacher.close()
+        self.tapped_student.close()
+        for handle in self._margin_handles:
+            handle.remove()
+
+    def __enter__(self) -> "Distiller":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _MarginRefresh:
+    """Renews the margins when weights are loaded into the teacher; inert in copies of it."""
+
+    def __init__(self, distiller: Distiller | None = None):
+        self.distiller = weakref.ref(distiller) if distiller is not None else lambda: None
+
+    def __reduce__(self) -> tuple[type["_MarginRefresh"], tuple[()]]:
+        return _MarginRefresh, ()
+
+    def __call__(self, module: nn.Module, incompatible: Any) -> None:
+        distiller = self.distiller()
+        if distiller is not None:
+            distiller.update_margins()
+
+
+def _choose(
+    teacher: nn.Module,
+    student: nn.Module,
+    example: Tensor,
+    points: Literal["auto"] | Sequence[PairLike],
+) -> Sequence[PairLike]:
+    if isinstance(points, str):
+        raise InputError(
+            f"points '{points}' are not supported; give pairs (teacher path, student path)"
+        )
+    return points
+
+
+def _check_logits(teacher: Any, student: Any) -> None:
+    shapes = [
+        tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (teacher, student)
+    ]
+    if shapes[0] != shapes[1] or not isinstance(student, Tensor) or student.dim() != 2:
+        raise InputError(
+            f"teacher output {shapes[0]} and student output {shapes[1]} are no logits of the same "
+            "classes; pass kd_temperature=None to distil features alone"
+        )
+
+
+def _drop_teacher(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    for key in [key for key in state if key.startswith(f"{prefix}tapped_teacher.")]:
+        del state[key]
+
+
+def _expect_no_teacher(module: nn.Module, incompatible: Any) -> None:
+    incompatible.missing_keys[:] = [
+        key for key in incompatible.missing_keys if "tapped_teacher." not in key
+    ]

@@ -1,0 +1,156 @@
+"""Networks by name: our own, torchvision's, timm's, and any callable."""
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable
+from urllib.error import URLError
+
+import torchvision
+from torch import nn
+
+from mgd.errors import InputError
+from mgd.models.cifar_resnet import CifarResNet
+from mgd.models.mobilenet import MobileNetV1, mobilenet_v2_eccv
+from mgd.models.shufflenet import shufflenet_v2, shufflenet_v2_x0_5
+from mgd.models.weights import load_backbone, load_weights, read_weights
+
+Builder = Callable[[int], nn.Module]
+
+OWN: dict[str, Builder] = {
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2_eccv": mobilenet_v2_eccv,
+    "shufflenet_v2": shufflenet_v2,
+    "shufflenet_v2_x0_5": shufflenet_v2_x0_5,
+}
+
+# The same parameters as torchvision's network of this name, so its weights fit.
+_TORCHVISION_TWIN = {
+    "shufflenet_v2": "shufflenet_v2_x1_0",
+    "shufflenet_v2_x0_5": "shufflenet_v2_x0_5",
+}
+TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
+_CIFAR = re.compile(r"cifar_resnet(8|14|20|32|44|56|110)(?:_x(\d+)_(\d+))?")
+
+PRETRAINED = "pretrained"
+NAMES = (*TORCHVISION, *OWN, *(f"cifar_resnet{depth}" for depth in (8, 14, 20, 32, 44, 56, 110)))
+
+
+def create_model(name: str, num_classes: int = 1000, weights: str | None = None) -> nn.Module:
+    """Builds a classifier by name.
+
+    Args:
+        name: One of `mgd.models.NAMES`; `cifar_resnet20_x0_5` for a CIFAR ResNet of half width;
+            `torchvision:NAME`; `timm:NAME`; or `package.module:callable`, called with
+            `num_classes=`.
+        num_classes: K, at least 1.
+        weights: `None` for random ones; "pretrained" for the ImageNet weights that torchvision
+            (version 1, those of the published tables) or timm download; or a checkpoint file.
+
+    Returns:
+        A network (B, 3, H, W) -> (B, K) in training mode. Pretrained weights with another
+        class count come with a new head, and the log says so.
+
+    Raises:
+        InputError: For an unknown name, an unsuitable file, or weights that cannot be had.
+
+    Example:
+        >>> student = mgd.create_model("mobilenet_v2", num_classes=200)
+    """
+    if num_classes < 1:
+        raise InputError(f"`num_classes` (={num_classes}) must be at least 1")
+    source, colon, rest = name.partition(":")
+    if source == "timm" and colon:
+        network = _create_timm(rest, num_classes, weights == PRETRAINED)
+    elif source == "torchvision" or name in TORCHVISION:
+        network = _create_torchvision(rest or name, num_classes)
+        if weights == PRETRAINED:
+            _load_torchvision(network, rest or name)
+    elif colon:
+        network = _import(name)(num_classes=num_classes)
+    else:
+        network = _create_own(name, num_classes)
+        if weights == PRETRAINED:
+            _load_torchvision(network, _TORCHVISION_TWIN.get(name, name))
+    if weights not in (None, PRETRAINED):
+        load_weights(network, read_weights(weights), weights)
+    return network.train()
+
+
+def _create_own(name: str, num_classes: int) -> nn.Module:
+    if name in OWN:
+        return OWN[name](num_classes)
+    match = _CIFAR.fullmatch(name)
+    if match is None:
+        near = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.3)
+        raise InputError(
+            f"unknown network '{name}'; nearest: {', '.join(near) or 'none'}; or give "
+            "torchvision:NAME, timm:NAME or package.module:callable"
+        )
+    depth, whole, part = match.groups()
+    width = float(f"{whole}.{part}") if whole else 1.0
+    return CifarResNet(int(depth), width, num_classes)
+
+
+def _create_torchvision(name: str, num_classes: int) -> nn.Module:
+    known = torchvision.models.list_models(torchvision.models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+        raise InputError(f"torchvision has no classifier '{name}'; nearest: {', '.join(near)}")
+    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    if extra:
+        extra["init_weights"] = True
+    return torchvision.models.get_model(name, num_classes=num_classes, **extra)
+
+
+def _load_torchvision(network: nn.Module, name: str) -> None:
+    try:
+        enum = torchvision.models.get_model_weights(name)
+    except ValueError as error:
+        raise InputError(
+            f"there are no published weights for '{name}'; use --use-pretrained 0, or give a "
+            "file with --student-resume or --teacher-resume"
+        ) from error
+    published = getattr(enum, "IMAGENET1K_V1", None) or next(iter(enum))
+    try:
+        state = published.get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError) as error:
+        raise InputError(
+            f"the pretrained weights of '{name}' are not in the cache and cannot be downloaded "
+            f"({error}); use --use-pretrained 0, or give a file with --teacher-resume or "
+            "--student-resume"
+        ) from error
+    load_backbone(network, dict(state), str(published))
+
+
+def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(
+            f"'timm:{name}' needs the package timm; "
+            "pip install 'matching-guided-distillation[timm]'"
+        ) from error
+    if not timm.is_model(name.partition(".")[0]):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.3)
+        raise InputError(f"timm has no network '{name}'; nearest: {', '.join(near)}")
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+    except (URLError, OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the pretrained weights of 'timm:{name}' cannot be had ({reason}); use "
+            "--use-pretrained 0, or give a file with --teacher-resume or --student-resume"
+        ) from error
+    return network
+
+
+def _import(name: str) -> Callable[..., nn.Module]:
+    module, _, function = name.partition(":")
+    try:
+        builder: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"network '{name}' cannot be imported: {error}") from error
+    return builder

@@ -1,0 +1,125 @@
+"""Update the matching from training images, on a schedule."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mgd.distiller import DistillationPoint, Distiller
+from mgd.errors import InputError
+
+
+@dataclass(frozen=True)
+class MatchingReport:
+    """What one update did at one point."""
+
+    point: str
+    cost_before: float
+    """Mean distance of the pairs matched before, on the new statistics, in [0, 4]."""
+    cost_after: float
+    """The same for the new pairs; never larger with an exact solver."""
+    churn: float
+    """Share of teacher channels that changed their student channel, in [0, 1]."""
+    dead_channels: int
+    """Student channels that are zero on every image seen."""
+    images: int
+    seconds: float
+    """Time of the whole update, all points."""
+
+
+@dataclass(frozen=True)
+class RematchSchedule:
+    """Says before which epochs the matching is solved again.
+
+    Args:
+        every_epochs: Solve before epoch 0 and every so many epochs; 0 means only once.
+    """
+
+    every_epochs: int = 1
+
+    def due(self, epoch: int) -> bool:
+        """Tells whether to update before this epoch, counted from 0; never after the last."""
+        return epoch == 0 or (self.every_epochs > 0 and epoch % self.every_epochs == 0)
+
+
+@torch.no_grad()
+def update_matching(
+    distiller: Distiller, loader: Iterable[Any], max_images: int = 20_000
+) -> list[MatchingReport]:
+    """Measures channel distances over training images and solves every point's matching anew.
+
+    Statistics start afresh; both networks run in eval mode. Under torch.distributed each rank
+    gives its own shard: the sums are added over the ranks, rank 0 solves, and all take its
+    matching. Margins that are measured from features are renewed too.
+
+    Args:
+        distiller: Not wrapped in DataParallel or DDP.
+        loader: Batches of images, or tuples that start with images, under evaluation transforms.
+        max_images: Stop after this many, over all ranks together.
+
+    Returns:
+        One report per point, in order.
+
+    Raises:
+        InputError: If the loader gives no images.
+
+    Example:
+        >>> for report in mgd.update_matching(distiller, loader): print(report.cost_after)
+    """
+    start = time.perf_counter()
+    device = next(distiller.points.buffers()).device
+    points = list(distiller.iter_points())
+    ranks = dist.get_world_size() if dist.is_initialized() else 1
+    for point in points:
+        point.matcher.reset()
+    budget = -(-max_images // ranks)
+    for batch in loader:
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        images = images[:budget].to(device, non_blocking=True)
+        distiller.observe(images)
+        budget -= len(images)
+        if budget <= 0:
+            break
+    reports = []
+    for point in points:
+        _sum_over_ranks(point)
+        if not point.matcher.image_count:
+            raise InputError("update_matching: the loader gave no images")
+        reports.append(_solve(point, start))
+    distiller.update_margins()
+    distiller.matching_is_solved = True
+    return reports
+
+
+def _sum_over_ranks(point: DistillationPoint) -> None:
+    if dist.is_initialized():
+        for statistic in point.matcher.statistics():
+            dist.all_reduce(statistic)
+
+
+def _solve(point: DistillationPoint, start: float) -> MatchingReport:
+    matcher = point.matcher
+    before, cost_before = matcher.matching.clone(), matcher.cost()
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        matcher.solve()
+    if dist.is_initialized():
+        dist.broadcast(matcher.matching, src=0)
+    return MatchingReport(
+        point=point.pair.name,
+        cost_before=cost_before,
+        cost_after=matcher.cost(),
+        churn=_churn(before, matcher.matching),
+        dead_channels=int((matcher.compute() == 2).all(1).sum()),
+        images=int(matcher.image_count),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _churn(before: Tensor, after: Tensor) -> float:
+    """Compares sets: the order of a student channel's teacher channels means nothing."""
+    kept = (before[:, None] == after[None]).any(0)
+    return 1 - float(kept.float().mean())
