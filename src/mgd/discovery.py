@@ -123,7 +123,8 @@ def probe(network: nn.Module, taps: Sequence[Tap], example: Tensor) -> list[Read
             norm = _norm_in_front(tensor.grad_fn, norms)
             if norm is not None and _num_features(network, norm) != maps.shape[1]:
                 norm = None
-            readings.append(Reading(settled, *maps.shape[1:], norm))
+            _, channels, height, width = maps.shape
+            readings.append(Reading(settled, channels, height, width, norm))
         return readings
     finally:
         tapped.close()

@@ -83,12 +83,12 @@ class DistillationPoint(nn.Module):
                     f"tap '{tap}' reads {features.shape[1]} channels, but read {channels} when "
                     "the distiller was made; make a new one for a changed network"
                 )
-        size = [min(a, b) for a, b in zip(student.shape[2:], teacher.shape[2:], strict=True)]
+        size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
         return _pool(student, size), _pool(teacher, size)
 
 
-def _pool(features: Tensor, size: list[int]) -> Tensor:
-    return features if list(features.shape[2:]) == size else F.adaptive_avg_pool2d(features, size)
+def _pool(features: Tensor, size: tuple[int, int]) -> Tensor:
+    return features if features.shape[2:] == size else F.adaptive_avg_pool2d(features, size)
 
 
 class Distiller(nn.Module):

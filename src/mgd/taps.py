@@ -69,7 +69,7 @@ class Tap:
         if self.layout == "NLC":
             tokens = tensor[:, self.prefix_tokens :].transpose(1, 2)
             grid = token_grid(tokens.shape[2], image_size) or (tokens.shape[2], 1)
-            return tokens.unflatten(2, grid)
+            return tokens.reshape(*tokens.shape[:2], *grid)
         return tensor if tensor.dim() == 4 else tensor[:, :, None, None]
 
     def with_layout(self, tensor: Tensor, image_size: ImageSize) -> "Tap":
@@ -112,7 +112,7 @@ def find_module(network: nn.Module, path: str) -> nn.Module:
     Raises:
         TapError: If there is none; the message names the nearest existing paths.
     """
-    modules = dict(network.named_modules())
+    modules: dict[str, nn.Module] = dict(network.named_modules())
     if path in modules:
         return modules[path]
     near = difflib.get_close_matches(path, [name for name in modules if name], n=3, cutoff=0.3)
@@ -216,7 +216,7 @@ class TappedModel(nn.Module):
 
         def defuse(module: nn.Module, args: tuple[Any, ...]) -> None:
             if args and _storage(args[0]) in {_storage(tensor) for tensor in frame.values()}:
-                module.inplace = False
+                setattr(module, "inplace", False)  # noqa: B010
                 self._made_out_of_place.append(module)
 
         handles = [
@@ -242,7 +242,7 @@ class TappedModel(nn.Module):
         for handle in self._handles:
             handle.remove()
         for module in self._made_out_of_place:
-            module.inplace = True
+            setattr(module, "inplace", True)  # noqa: B010
         self._handles, self._made_out_of_place = [], []
 
 

@@ -100,7 +100,8 @@ def _create_torchvision(name: str, num_classes: int) -> nn.Module:
     extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     if extra:
         extra["init_weights"] = True
-    return torchvision.models.get_model(name, num_classes=num_classes, **extra)
+    network: nn.Module = torchvision.models.get_model(name, num_classes=num_classes, **extra)
+    return network
 
 
 def _load_torchvision(network: nn.Module, name: str) -> None:

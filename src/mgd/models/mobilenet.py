@@ -4,7 +4,14 @@ from torch import Tensor, nn
 from torchvision.models import MobileNetV2
 from torchvision.ops.misc import Conv2dNormActivation
 
-_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)) + ((512, 1),) * 5
+_BLOCKS: tuple[tuple[int, int], ...] = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+) + ((512, 1),) * 5
 _BLOCKS += ((1024, 2), (1024, 1))
 
 

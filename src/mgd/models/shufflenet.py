@@ -30,7 +30,8 @@ class PreActivationUnit(InvertedResidual):
         else:
             rectified = self.relu(x)
             halves = self.branch1(rectified), self.branch2(rectified)
-        return channel_shuffle(torch.cat(halves, dim=1), 2)
+        shuffled: Tensor = channel_shuffle(torch.cat(halves, dim=1), 2)
+        return shuffled
 
 
 class PreActivationShuffleNetV2(ShuffleNetV2):
