@@ -30,9 +30,9 @@ def random_drop(kept: Maps, candidate: Maps, count: int) -> Maps:
     """Keeps one of the G at random for every image, channel and position.
 
     Reservoir sampling: the n-th candidate replaces the kept one with probability 1 / n, so
-    all are equally likely without knowing G.
+    all are equally likely without knowing G. Drawn in float32: bfloat16 has 256 levels only.
     """
-    return torch.where(torch.rand_like(kept) * count < 1, candidate, kept)
+    return torch.where(torch.rand_like(kept, dtype=torch.float32) * count < 1, candidate, kept)
 
 
 def absolute_max(kept: Maps, candidate: Maps, count: int) -> Maps:
