@@ -1,0 +1,20 @@
+"""A slow NumPy version of every formula, in plain loops, to hold the fast one against."""
+
+from reference.assignment import best_cost
+from reference.distance import channel_distance
+from reference.losses import logit_kd, partial_l2, partial_l2_gradient, point_weights
+from reference.margin import margin_from_features, margin_of_normal
+from reference.reducers import reduce_features, reduce_margins
+
+__all__ = [
+    "best_cost",
+    "channel_distance",
+    "logit_kd",
+    "margin_from_features",
+    "margin_of_normal",
+    "partial_l2",
+    "partial_l2_gradient",
+    "point_weights",
+    "reduce_features",
+    "reduce_margins",
+]

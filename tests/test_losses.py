@@ -1,0 +1,169 @@
+"""Losses: the slow reference, gradients, bounds, and float32 under autocast."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mgd
+import reference
+
+few = settings(max_examples=25, deadline=None)
+SIZES = st.tuples(*(st.integers(1, top) for top in (3, 4, 4, 4)))
+SEEDS = st.integers(0, 2**16)
+
+
+def inputs(seed, sizes):
+    generator = torch.Generator().manual_seed(seed)
+    student, target = (torch.randn(sizes, generator=generator) for _ in range(2))
+    return student, target, -torch.rand(sizes[1], generator=generator)
+
+
+def logits(seed, batch=4, classes=7):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(3 * torch.randn(batch, classes, generator=generator) for _ in range(2))
+
+
+def doubles(*tensors):
+    return [tensor.double().numpy() for tensor in tensors]
+
+
+@few
+@given(SIZES, SEEDS)
+def test_partial_l2_equals_the_reference(sizes, seed):
+    student, target, margin = inputs(seed, sizes)
+    slow = reference.partial_l2(*doubles(student, target, margin))
+    fast = mgd.partial_l2(student, target, margin)
+    assert fast.shape == (sizes[0],)
+    np.testing.assert_allclose(fast.numpy(), slow, rtol=1e-5, atol=1e-6)
+
+
+@few
+@given(SIZES, SEEDS)
+def test_partial_l2_gradient_equals_the_reference(sizes, seed):
+    student, target, margin = inputs(seed, sizes)
+    student.requires_grad_()
+    mgd.partial_l2(student, target, margin).sum().backward()
+    slow = reference.partial_l2_gradient(*doubles(student.detach(), target, margin))
+    # The loss jumps where a student crosses a negative target: leave those points out.
+    wanted = torch.maximum(target, margin[:, None, None])
+    smooth = ((student.detach() - wanted).abs() > 1e-4).numpy()
+    np.testing.assert_allclose(student.grad.numpy()[smooth], slow[smooth], atol=1e-4)
+
+
+@few
+@given(SIZES, SEEDS)
+def test_images_do_not_mix(sizes, seed):
+    student, target, margin = inputs(seed, sizes)
+    together = mgd.partial_l2(student, target, margin)
+    alone = [mgd.partial_l2(s[None], t[None], margin) for s, t in zip(student, target, strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
+@few
+@given(SIZES, SEEDS)
+def test_channels_may_be_renumbered_together(sizes, seed):
+    student, target, margin = inputs(seed, sizes)
+    order = torch.randperm(sizes[1], generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(
+        mgd.partial_l2(student[:, order], target[:, order], margin[order]),
+        mgd.partial_l2(student, target, margin),
+    )
+
+
+@pytest.mark.parametrize(
+    ("student", "target", "margin", "loss"),
+    [
+        (3.0, 1.0, -0.5, 4.0),  # above a positive target
+        (-1.0, 1.0, -0.5, 4.0),  # below a positive target
+        (0.5, -0.2, -0.5, 0.49),  # above a negative target
+        (-9.0, -0.2, -0.5, 0.0),  # below a negative target: the ReLU makes both zero
+        (0.5, -9.0, -0.5, 1.0),  # the target is not below the margin
+        (-0.6, -9.0, -0.5, 0.0),  # and below the margin is low enough
+        (0.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_each_case_of_partial_l2(student, target, margin, loss):
+    one = torch.ones(1, 1, 1, 1)
+    result = mgd.partial_l2(one * student, one * target, torch.tensor([margin]))
+    assert result.item() == pytest.approx(loss, abs=1e-6)
+
+
+def test_positions_that_do_not_count_get_no_gradient():
+    student = torch.tensor([-2.0, 2.0]).view(1, 1, 1, 2).requires_grad_()
+    mgd.partial_l2(student, torch.full_like(student, -0.1), torch.tensor([-0.3])).sum().backward()
+    assert student.grad.flatten().tolist() == pytest.approx([0, 2 * 2.1])
+
+
+def test_no_gradient_flows_into_target_or_teacher():
+    student, target, margin = inputs(0, (2, 3, 4, 4))
+    target.requires_grad_()
+    mgd.partial_l2(student.requires_grad_(), target, margin).sum().backward()
+    ours, theirs = (tensor.requires_grad_() for tensor in logits(0))
+    mgd.logit_kd(ours, theirs).sum().backward()
+    assert target.grad is None
+    assert theirs.grad is None
+    assert student.grad.any()
+    assert ours.grad.any()
+
+
+def test_partial_l2_keeps_float32_under_autocast_and_for_half_inputs():
+    student, target, margin = (tensor.bfloat16() for tensor in inputs(0, (2, 8, 16, 16)))
+    exact = mgd.partial_l2(student.float(), target.float(), margin.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mgd.partial_l2(student, target, margin), exact)
+    assert exact.dtype == torch.float32
+
+
+def test_logit_kd_keeps_float32_under_autocast_and_for_half_inputs():
+    ours, theirs = (tensor.bfloat16() for tensor in logits(0))
+    exact = mgd.logit_kd(ours.float(), theirs.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mgd.logit_kd(ours, theirs), exact)
+    assert exact.dtype == torch.float32
+
+
+def test_large_half_precision_features_do_not_overflow():
+    student = torch.full((1, 1, 4, 4), 300.0, dtype=torch.float16)
+    loss = mgd.partial_l2(student, -student, torch.zeros(1))
+    assert loss.item() == 16 * 300**2
+
+
+@few
+@given(SEEDS, st.floats(0.5, 20))
+def test_logit_kd_equals_the_reference(seed, temperature):
+    ours, theirs = logits(seed)
+    slow = reference.logit_kd(*doubles(ours, theirs), temperature)
+    fast = mgd.logit_kd(ours, theirs, temperature)
+    np.testing.assert_allclose(fast.numpy(), slow, rtol=1e-4, atol=1e-5)
+
+
+@few
+@given(SEEDS, st.floats(-50, 50))
+def test_logit_kd_is_positive_and_ignores_a_common_shift(seed, shift):
+    ours, theirs = logits(seed)
+    loss = mgd.logit_kd(ours, theirs)
+    assert (loss > 0).all()
+    torch.testing.assert_close(mgd.logit_kd(ours + shift, theirs), loss, rtol=1e-4, atol=1e-4)
+    assert mgd.logit_kd(theirs + shift, theirs).abs().max() < 1e-4
+
+
+def test_logit_kd_of_certain_networks_is_finite():
+    ours, theirs = torch.tensor([[500.0, -500.0]]), torch.tensor([[-500.0, 500.0]])
+    assert torch.isfinite(mgd.logit_kd(ours, theirs, 1.0)).all()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_temperature_must_be_positive(temperature):
+    with pytest.raises(ValueError, match=r"`temperature` \(=.*\) must be above 0"):
+        mgd.logit_kd(*logits(0), temperature)
+
+
+@pytest.mark.parametrize("num_points", [0, 1, 4])
+def test_point_weights_equal_the_reference(num_points):
+    assert mgd.point_weights(num_points).tolist() == reference.point_weights(num_points).tolist()
+
+
+def test_point_weights_are_those_published():
+    assert mgd.point_weights(4).tolist() == [0.125, 0.25, 0.5, 1]
