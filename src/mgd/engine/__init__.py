@@ -1,0 +1,1 @@
+"""The engine: one loop for base training and distillation, on Lightning Fabric."""

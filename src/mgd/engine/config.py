@@ -1,0 +1,289 @@
+"""Configuration: what a run is, in frozen groups. The command line is made from these fields."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mgd.assignment import SOLVERS
+from mgd.data.transforms import Augment
+from mgd.errors import InputError
+from mgd.models import NAMES
+from mgd.reducers import REDUCERS
+
+Switch = Literal[0, 1]
+
+
+def option(
+    default: Any,
+    text: str,
+    *,
+    flags: tuple[str, ...] = (),
+    choices: tuple[Any, ...] = (),
+    kind: Callable[[str], Any] | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """Declares a field that is also a command-line flag.
+
+    Args:
+        default: Value where nothing is given.
+        text: What it does, with units.
+        flags: Other names of the flag.
+        choices: Values allowed.
+        kind: Reads the value from text; by default the default's type.
+        least, most: Range of a number, both ends included.
+    """
+    reader = kind or type(choices[0] if choices else default)
+    metadata = {"text": text, "flags": flags, "choices": choices, "kind": reader}
+    return field(default=default, metadata={**metadata, "least": least, "most": most})
+
+
+def switch(default: Switch | None, text: str) -> Any:
+    """Declares a flag that takes 0 or 1, as the original's do."""
+    return option(default, text, choices=(0, 1))
+
+
+def positive(text: str) -> float:
+    """Reads a number above 0."""
+    if not float(text) > 0:
+        raise ValueError
+    return float(text)
+
+
+def factor(text: str) -> float | Literal["auto"]:
+    """Reads a number above 0, or auto."""
+    return "auto" if text == "auto" else positive(text)
+
+
+def epoch_list(text: str) -> tuple[int, ...]:
+    """Reads epochs, with commas or spaces between."""
+    return tuple(int(part) for part in text.replace(",", " ").split())
+
+
+class Group:
+    """Checks the ranges that its fields declare."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, rules = getattr(self, item.name), item.metadata
+            least, most = rules["least"], rules["most"]
+            if isinstance(value, str) or value is None:
+                continue
+            if (least is not None and value < least) or (most is not None and value > most):
+                bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+                raise InputError(
+                    f"--{item.name.replace('_', '-')} {value} is out of range; give {bounds}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Group):
+    """Data."""
+
+    data: str = option("", "folder with `train` and `valid` (or `val`) inside, or digits")
+    size: int = option(224, "side of the images the networks see, in pixels", least=1)
+    augment: Augment = option(
+        "auto",
+        "training transform; auto: cifar up to 40 px, else imagenet",
+        choices=("auto", "imagenet", "cifar", "shift", "none"),
+    )
+    train_images: int = option(
+        0, "train on so many images, the same share of each class; 0: all", least=0
+    )
+    holdout: float = option(
+        0.0,
+        "share of `train` to choose the epoch on; `valid` is then a test that chooses nothing",
+        least=0,
+        most=0.9,
+    )
+    batch_size: int = option(
+        256, "images per step on this node, over all its devices", flags=("-b",), least=1
+    )
+    workers: int = option(
+        4, "processes that load images, per device; 0: none", flags=("-j",), least=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(Group):
+    """Networks."""
+
+    arch: str = option(
+        "mobilenet_v1",
+        f"student: {', '.join(NAMES)}, torchvision:NAME, timm:NAME or package.module:callable",
+        flags=("-a",),
+    )
+    teacher: str = option("", "teacher; default resnet50, and resnet152 for --arch resnet50")
+    teacher_resume: str = option("", "file with the teacher's weights; default: pretrained ones")
+    student_resume: str = option("", "file with the student's first weights")
+    use_pretrained: Switch | None = switch(
+        None,
+        "1: both networks start from published ImageNet weights; 0: neither does; "
+        "default: the teacher does",
+    )
+    pretrained: bool = option(False, "the same as --use-pretrained 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationConfig(Group):
+    """Distillation."""
+
+    distiller: str = option(
+        "none",
+        "none: base training; kd: logits alone; mgd: Matching Guided Distillation",
+        choices=("none", "kd", "mgd"),
+    )
+    mgd_reducer: str = option(
+        "amp",
+        "; ".join(f"{name}: {reducer.title}" for name, reducer in REDUCERS.items()),
+        choices=tuple(REDUCERS),
+    )
+    mgd_update_freq: int = option(
+        1, "epochs between updates of the matching; 0: only before the first", least=0
+    )
+    mgd_with_kd: Switch = switch(0, "1: logit KD beside MGD")
+    mgd_images: int = option(
+        20_000, "training images that an update of the matching looks at", least=1
+    )
+    mgd_solver: str = option(
+        "scipy", "of the assignment; random ignores the images", choices=tuple(SOLVERS)
+    )
+    points: str = option(
+        "", "auto: find them; a YAML file from `mgd points`; default: known pairs, else auto"
+    )
+    loss_factor: float | Literal["auto"] = option(
+        "auto",
+        "divides the MGD loss, a sum over elements; auto: makes it 20 times the mean per "
+        "element, which is 1e4 for the published pair at 224 px",
+        kind=factor,
+    )
+    kd_temperature: float = option(1.5, "softens the logits, above 0", kind=positive)
+    kd_weight: float = option(1.0, "of the KD loss", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig(Group):
+    """Schedule."""
+
+    epochs: int = option(120, "epochs, those of the warm-up not counted", least=1)
+    start_epoch: int = option(0, "first epoch, counted from 0", least=0)
+    learning_rate: float = option(0.1, "of SGD", flags=("--lr",), kind=positive)
+    momentum: float = option(0.9, "of SGD, with Nesterov's step where above 0", least=0, most=0.999)
+    wd: float = option(1e-4, "weight decay", flags=("--weight-decay",), least=0)
+    lr_schedule: str = option("step", "after the warm-up", choices=("step", "cosine"))
+    lr_drop_epochs: tuple[int, ...] = option(
+        (31, 61, 81), "epochs from whose start the rate is lower, warm-up not counted", kind=epoch_list
+    )
+    lr_drop_ratio: float = option(0.1, "factor of each drop", kind=positive)
+    warmup: Switch = switch(0, "1: linear warm-up from a tenth of the rate, before --epochs")
+    warmup_epochs: int = option(10, "epochs of the warm-up", least=1)
+    seed: int = option(
+        42, "of weights, order, augmentation and held-out images", least=0, most=2**32 - 1
+    )
+
+    @property
+    def warmup_length(self) -> int:
+        """Epochs of warm-up that there are."""
+        return self.warmup_epochs if self.warmup else 0
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the whole run, warm-up included."""
+        return self.epochs + self.warmup_length
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceConfig(Group):
+    """Devices."""
+
+    devices: int = option(
+        0, "processes or GPUs on this node; 0: all visible GPUs, or one CPU process", least=0
+    )
+    parallel: str = option(
+        "auto",
+        "auto: dp for several GPUs, ddp for several CPU processes and under torchrun",
+        choices=("auto", "single", "dp", "ddp"),
+    )
+    precision: str = option(
+        "32", "of the networks' arithmetic; losses stay in 32", choices=("32", "bf16", "fp16")
+    )
+    channels_last: bool = option(False, "the memory order that convolutions like")
+    gpu: int | None = option(None, "number of the one GPU to use", kind=int, least=0)
+    world_size: int = option(1, "nodes", least=1)
+    rank: int = option(0, "number of this node, from 0", least=0)
+    dist_url: str = option("tcp://localhost:10001", "where node 0 listens")
+    dist_backend: str = option(
+        "auto", "auto: nccl for GPUs, else gloo", choices=("auto", "nccl", "gloo")
+    )
+    multiprocessing_distributed: bool = option(False, "the same as --parallel ddp")
+    sync_bn: Switch = switch(0, "1: BatchNorm statistics over all processes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig(Group):
+    """Output."""
+
+    output: str = option("runs", "folder of the run folders", flags=("-o",))
+    experiment: str = option("", "name of the run folder; default: networks and distiller")
+    resume: str = option("", "auto: go on from the run folder's newest checkpoint; or a file")
+    checkpoint_every: int = option(0, "steps between checkpoints inside an epoch; 0: none", least=0)
+    print_freq: int = option(
+        10, "steps between updates of the progress line", flags=("-p",), least=1
+    )
+    tensorboard: Switch = switch(1, "1: write TensorBoard events where the package is installed")
+    evaluate: bool = option(False, "measure teacher and student on `valid`; do not train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A run: one field per group."""
+
+    data: DataConfig = DataConfig()
+    networks: NetworkConfig = NetworkConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    devices: DeviceConfig = DeviceConfig()
+    output: OutputConfig = OutputConfig()
+
+    def flat(self) -> dict[str, Any]:
+        """Returns every option by its flag's name, in types that YAML has."""
+        values = {}
+        for group in dataclasses.fields(self):
+            for name, value in vars(getattr(self, group.name)).items():
+                values[name.replace("_", "-")] = list(value) if isinstance(value, tuple) else value
+        return values
+
+    def replace(self, **values: Any) -> "RunConfig":
+        """Returns a copy with some options changed, given by their field's name.
+
+        Raises:
+            InputError: For a value out of range.
+            TypeError: For an unknown name.
+        """
+        groups = {}
+        for group in dataclasses.fields(self):
+            old = getattr(self, group.name)
+            mine = {name: values.pop(name) for name in vars(old) if name in values}
+            groups[group.name] = dataclasses.replace(old, **mine)
+        if values:
+            raise TypeError(f"no option is called {', '.join(values)}")
+        return RunConfig(**groups)
+
+    @property
+    def teacher_name(self) -> str:
+        """The teacher's name, after the published defaults."""
+        default = "resnet152" if self.networks.arch == "resnet50" else "resnet50"
+        return self.networks.teacher or default
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run folder."""
+        if self.output.experiment:
+            return self.output.experiment
+        method = self.distillation.distiller
+        if method == "mgd":
+            method += f"-{self.distillation.mgd_reducer}"
+            method += "-kd" if self.distillation.mgd_with_kd else ""
+        parts = [self.networks.arch, "base" if method == "none" else method]
+        return "-".join(parts).replace(":", "-").replace("/", "-")

@@ -1,0 +1,111 @@
+"""Devices: from flags to a launched Fabric."""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlparse
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DataParallelStrategy, DDPStrategy, Strategy
+
+from mgd.engine.config import DeviceConfig, RunConfig
+from mgd.errors import InputError
+
+Result = TypeVar("Result")
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def launch(config: RunConfig, run: Callable[[Fabric, RunConfig], Result]) -> Result:
+    """Calls `run` on every device that the flags ask for, and returns rank 0's result.
+
+    Under torchrun this process is one rank already; otherwise DDP spawns its processes, and if
+    one dies the others are ended and its error is raised here.
+    """
+    fabric = build_fabric(config.devices)
+    if isinstance(fabric.strategy, DDPStrategy) and not _under_torchrun():
+        result: Result = fabric.launch(run, config)
+        return result
+    fabric.launch()
+    return run(fabric, config)
+
+
+def build_fabric(config: DeviceConfig) -> Fabric:
+    """Chooses accelerator, strategy and precision.
+
+    Raises:
+        InputError: For devices that are not there or flags that contradict each other.
+    """
+    gpus = torch.cuda.device_count()
+    if config.gpu is not None and config.gpu >= max(gpus, 1):
+        raise InputError(f"--gpu {config.gpu} is not there; {gpus} GPUs are visible")
+    if config.precision == "fp16" and not gpus:
+        raise InputError("--precision fp16 needs a GPU; use bf16 or 32 on a CPU")
+    if config.rank >= config.world_size:
+        raise InputError(f"--rank {config.rank} must be below --world-size {config.world_size}")
+    if gpus and config.devices > gpus:
+        raise InputError(f"--devices {config.devices}: only {gpus} GPUs are visible")
+    mode = _mode(config, gpus)
+    strategy: Strategy | str = "auto"
+    if mode == "dp":
+        strategy = DataParallelStrategy()
+    elif mode == "ddp":
+        strategy = _ddp(config, gpus)
+    return Fabric(
+        accelerator="auto",
+        devices=_devices(config, gpus, mode),
+        num_nodes=_num_nodes(config),
+        strategy=strategy,
+        precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
+    )
+
+
+def _mode(config: DeviceConfig, gpus: int) -> str:
+    """Resolves --parallel auto; the seed's default is DataParallel where several GPUs are seen."""
+    if config.parallel != "auto":
+        return config.parallel
+    if config.multiprocessing_distributed or config.world_size > 1 or _under_torchrun():
+        return "ddp"
+    if config.gpu is not None:
+        return "single"
+    if gpus > 1 and config.devices != 1:
+        return "dp"
+    return "ddp" if not gpus and config.devices > 1 else "single"
+
+
+def _devices(config: DeviceConfig, gpus: int, mode: str) -> int | list[int]:
+    if _under_torchrun():
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    if config.gpu is not None and gpus:
+        return [config.gpu]
+    if mode == "single":
+        return 1
+    return config.devices or max(1, gpus)
+
+
+def _ddp(config: DeviceConfig, gpus: int) -> DDPStrategy:
+    if not _under_torchrun():
+        address = urlparse(config.dist_url)
+        if address.scheme not in ("tcp", "env") or (address.scheme == "tcp" and not address.port):
+            raise InputError(f"--dist-url {config.dist_url} must look like tcp://host:port")
+        if address.scheme == "tcp":
+            os.environ["MASTER_ADDR"] = address.hostname or "localhost"
+            os.environ["MASTER_PORT"] = str(address.port)
+        os.environ["NODE_RANK"] = str(config.rank)
+    backend = config.dist_backend
+    if backend == "auto":
+        backend = "nccl" if gpus else "gloo"
+    if backend == "nccl" and not gpus:
+        raise InputError("--dist-backend nccl needs GPUs; use gloo on CPUs")
+    method = "popen" if _under_torchrun() else "spawn"
+    return DDPStrategy(process_group_backend=backend, start_method=method)  # type: ignore[arg-type]
+
+
+def _num_nodes(config: DeviceConfig) -> int:
+    if _under_torchrun():
+        return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
+    return config.world_size
+
+
+def _under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
