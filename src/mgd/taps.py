@@ -20,6 +20,8 @@ from mgd.errors import TapError
 Side = Literal["input", "output"]
 Layout = Literal["NCHW", "NHWC", "NLC"]
 ImageSize = tuple[int, int]
+Frame = dict[int, Any]
+"""What the taps read in one forward, by their number: tensors, unless a tap is misplaced."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Tap:
 def token_grid(length: int, image_size: ImageSize) -> ImageSize | None:
     """Returns (height, width) of a grid of tokens in the image's proportions, or `None`."""
     height = round(math.sqrt(length * image_size[0] / image_size[1]))
-    return (height, length // height) if height and length % height == 0 else None
+    width = round(math.sqrt(length * image_size[1] / image_size[0]))
+    return (height, width) if length and height * width == length else None
 
 
 def is_activation(module: nn.Module) -> bool:
@@ -127,7 +130,7 @@ class _Hook:
     the network, deep or pickled, gets a hook that never does anything.
     """
 
-    def __init__(self, frames: dict[int, dict[int, Tensor]] | None = None, index: int = 0):
+    def __init__(self, frames: dict[int, Frame] | None = None, index: int = 0):
         self.frames = frames if frames is not None else {}
         self.index = index
 
@@ -165,7 +168,7 @@ class TappedModel(nn.Module):
         super().__init__()
         self.network = network
         self.taps = tuple(taps)
-        self._frames: dict[int, dict[int, Tensor]] = {}
+        self._frames: dict[int, Frame] = {}
         self._made_out_of_place: list[nn.Module] = []
         self._handles = []
         for index, tap in enumerate(self.taps):
@@ -187,7 +190,7 @@ class TappedModel(nn.Module):
         Raises:
             TapError: If a tap does not fire or reads no tensor.
         """
-        frame: dict[int, Tensor] = {}
+        frame: Frame = {}
         output = self._run(images, frame)
         size = (images.shape[-2], images.shape[-1])
         features = tuple(
@@ -195,7 +198,7 @@ class TappedModel(nn.Module):
         )
         return features, output
 
-    def _run(self, images: Tensor, frame: dict[int, Tensor]) -> Any:
+    def _run(self, images: Tensor, frame: Frame) -> Any:
         key = _frame_key()
         self._frames[key] = frame
         try:
@@ -246,14 +249,14 @@ class TappedModel(nn.Module):
         self._handles, self._made_out_of_place = [], []
 
 
-class _VersionedFrame(dict[int, Tensor]):
+class _VersionedFrame(Frame):
     """Remembers how often each tensor had been written to when its tap read it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.versions: dict[int, int] = {}
 
-    def __setitem__(self, index: int, tensor: Tensor) -> None:
+    def __setitem__(self, index: int, tensor: Any) -> None:
         super().__setitem__(index, tensor)
         self.versions[index] = tensor._version if isinstance(tensor, Tensor) else 0
 
@@ -263,15 +266,16 @@ def _storage(value: Any) -> int | None:
     return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else None
 
 
-def _captured(frame: dict[int, Tensor], index: int, tap: Tap) -> Tensor:
+def _captured(frame: Frame, index: int, tap: Tap) -> Tensor:
     if index not in frame:
         raise TapError(
             f"tap '{tap}' did not fire: the network's forward does not call that module; "
             "choose one that it calls"
         )
-    if not isinstance(frame[index], Tensor):
+    tensor = frame[index]
+    if not isinstance(tensor, Tensor):
         raise TapError(
-            f"tap '{tap}' reads a {type(frame[index]).__name__}, not a tensor; "
+            f"tap '{tap}' reads a {type(tensor).__name__}, not a tensor; "
             "tap a module inside that returns one"
         )
-    return frame[index]
+    return tensor
