@@ -1,6 +1,6 @@
 """ChannelMatcher: the running distance between two layers' channels, and their matching."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float, Int64
@@ -56,6 +56,14 @@ class ChannelMatcher(nn.Module):
     def statistics(self) -> Iterator[Tensor]:
         """Yields the buffers that add up over batches, and so over ranks."""
         yield from (self.distance_sum, self.image_count, self.negative_sum, self.negative_count)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ChannelMatcher":
+        """Moves devices but keeps float32 sums: bfloat16 cannot count beyond 256."""
+        super()._apply(fn, recurse)
+        for name, buffer in self._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                self._buffers[name] = buffer.float()
+        return self
 
     @torch.no_grad()
     def update(
