@@ -4,7 +4,7 @@ Not Masked Generative Distillation, which shares the letters. https://arxiv.org/
 """
 
 from mgd.assignment import SOLVERS, assign
-from mgd.discovery import PointPair
+from mgd.discovery import discover_points
 from mgd.distance import channel_distance
 from mgd.distiller import DistillationPoint, Distilled, Distiller
 from mgd.errors import InputError, TapError
@@ -12,6 +12,7 @@ from mgd.losses import logit_kd, partial_l2, point_weights
 from mgd.margin import margin_from_features, margin_from_norm
 from mgd.matcher import ChannelMatcher
 from mgd.models import create_model
+from mgd.points import PointList, PointPair, points_from_plain, points_to_plain
 from mgd.reducers import REDUCERS, Reducer
 from mgd.rematch import MatchingReport, RematchSchedule, update_matching
 from mgd.taps import Tap, TappedModel
@@ -25,6 +26,7 @@ __all__ = [
     "Distiller",
     "InputError",
     "MatchingReport",
+    "PointList",
     "PointPair",
     "Reducer",
     "RematchSchedule",
@@ -34,10 +36,13 @@ __all__ = [
     "assign",
     "channel_distance",
     "create_model",
+    "discover_points",
     "logit_kd",
     "margin_from_features",
     "margin_from_norm",
     "partial_l2",
     "point_weights",
+    "points_from_plain",
+    "points_to_plain",
     "update_matching",
 ]

@@ -1,67 +1,59 @@
 """Discovery looks at two networks from outside and says where to distil.
 
-One probe forward of each network, in eval mode, finds shapes and, by walking the autograd
-graph back from a tap, the BatchNorm in front of it. Neither network is edited.
+One probe forward of each network finds where its stages end; a stage of the student follows the
+teacher's stage of the same resolution. Neither network is edited.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from mgd.candidates import Candidate, find_candidates
 from mgd.errors import TapError
-from mgd.taps import Tap, TappedModel
+from mgd.points import PairLike, PointList, PointPair
+from mgd.probe import Reading, Trace, evaluating, num_features, probe
+from mgd.taps import Tap, find_module
 
-Node = Any
-"""A node of the autograd graph."""
+__all__ = ["PairLike", "PointPair", "discover_points", "evaluating", "resolve_points"]
 
-
-@dataclass(frozen=True)
-class Reading:
-    """What a tap reads from one image."""
-
-    tap: Tap
-    channels: int
-    height: int
-    width: int
-    norm: str | None
-    """Path of the BatchNorm whose output, plus a shortcut at most, the tap reads."""
+MAX_POINTS = 4
+"""The published pairs have as many; what lies before is the stem."""
+_FEW = 3
+"""With fewer resolutions than these, a network has none to leave out."""
 
 
-@dataclass(frozen=True)
-class PointPair:
-    """A place in the teacher and the place in the student that should follow it."""
+def discover_points(teacher: nn.Module, student: nn.Module, example: Tensor) -> PointList:
+    """Finds where a student can follow its teacher; what `points="auto"` uses.
 
-    teacher: Tap
-    student: Tap
-    norm: str | None = None
-    """Teacher BatchNorm that gives the margins; `None` measures them from features."""
-    teacher_shape: tuple[int, int, int] = (0, 0, 0)
-    """(C, H, W) of one image."""
-    student_shape: tuple[int, int, int] = (0, 0, 0)
+    In each network the last pre-activation of each resolution is a stage end; in transformers
+    it is the sum that the last block of a resolution returns. Stage ends of equal resolution
+    are paired, the four deepest at most. A network of a single resolution, such as a ViT, gives
+    blocks at equal steps of depth. `docs/discovery.md` has the rules in full.
 
-    @property
-    def name(self) -> str:
-        """How logs and errors call the pair."""
-        return f"{self.teacher.path} -> {self.student.path}"
+    Args:
+        teacher, student: Any two networks; they are left as they are.
+        example: A batch of images as the networks take it, on their device; one is enough.
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) at which the two are compared: the smaller of both in each direction."""
-        (_, *teacher), (_, *student) = self.teacher_shape, self.student_shape
-        return min(teacher[0], student[0]), min(teacher[1], student[1])
+    Returns:
+        Pairs from the input to the output of the networks. The list prints as a table.
 
+    Raises:
+        TapError: If a network has no features to distil.
 
-PairLike = PointPair | tuple[str | Tap, str | Tap]
+    Example:
+        >>> print(mgd.discover_points(resnet50, mobilenet_v2, torch.zeros(1, 3, 224, 224)))
+    """
+    teacher_trace, student_trace = Trace(teacher, example), Trace(student, example)
+    pairs = _pair(find_candidates(teacher_trace), find_candidates(student_trace))
+    return PointList(
+        _resolved(teacher_trace.read(ours.tap), student_trace.read(theirs.tap))
+        for ours, theirs in pairs
+    )
 
 
 def resolve_points(
     teacher: nn.Module, student: nn.Module, example: Tensor, pairs: Iterable[PairLike]
-) -> list[PointPair]:
+) -> PointList:
     """Turns pairs of module paths into checked pairs, with shapes and the teacher's norms.
 
     Args:
@@ -71,149 +63,101 @@ def resolve_points(
             `norm` is kept.
 
     Raises:
-        TapError: For an unknown path, a tap that does not fire or is overwritten, or a pair
-            that cannot be compared.
+        TapError: For an unknown path, a tap that does not fire or is overwritten, or a norm
+            that cannot give the margins.
 
     Example:
         >>> resolve_points(resnet50, mobilenet, images, [("layer4.2.relu", "features.18")])
     """
     given = list(pairs)
-    if not given:
-        raise TapError("no points were given; name at least one (teacher path, student path)")
     sides = [(p.teacher, p.student) if isinstance(p, PointPair) else p for p in given]
-    teachers = probe(teacher, [_as_tap(teacher, pair[0]) for pair in sides], example)
-    students = probe(student, [_as_tap(student, pair[1]) for pair in sides], example)
-    return [
-        PointPair(
-            seen.tap,
-            by.tap,
-            pair.norm if isinstance(pair, PointPair) and pair.norm else seen.norm,
-            (seen.channels, seen.height, seen.width),
-            (by.channels, by.height, by.width),
+    teachers = probe(teacher, [Tap.parse(teacher, str(pair[0])) for pair in sides], example)
+    students = probe(student, [Tap.parse(student, str(pair[1])) for pair in sides], example)
+    resolved = PointList()
+    for pair, ours, theirs in zip(given, teachers, students, strict=True):
+        norm = pair.norm if isinstance(pair, PointPair) else None
+        if norm is not None:
+            _check_norm(teacher, norm, ours)
+        resolved.append(_resolved(ours, theirs, norm))
+    return resolved
+
+
+def _resolved(teacher: Reading, student: Reading, norm: str | None = None) -> PointPair:
+    return PointPair(teacher.tap, student.tap, norm or teacher.norm, teacher.shape, student.shape)
+
+
+def _check_norm(teacher: nn.Module, norm: str, reading: Reading) -> None:
+    features = num_features(find_module(teacher, norm))
+    if features != reading.channels:
+        what = f"has {features} channels" if features else "is no BatchNorm"
+        raise TapError(
+            f"norm '{norm}' {what}, but the margins of tap '{reading.tap}' need a BatchNorm of "
+            f"{reading.channels}; leave the norm out to have it found, or measured from features"
         )
-        for pair, seen, by in zip(given, teachers, students, strict=True)
-    ]
 
 
-def _as_tap(network: nn.Module, tap: str | Tap) -> Tap:
-    return Tap.parse(network, str(tap))
+Pairs = list[tuple[Candidate, Candidate]]
 
 
-def probe(network: nn.Module, taps: Sequence[Tap], example: Tensor) -> list[Reading]:
-    """Runs the network once on `example` and reports what each tap reads.
+def _pair(teacher: list[Candidate], student: list[Candidate]) -> Pairs:
+    teacher_ends, student_ends = _stage_ends(teacher), _stage_ends(student)
+    teacher_is_flat, student_is_flat = (
+        _is_isotropic(candidates) for candidates in (teacher, student)
+    )
+    if teacher_is_flat and student_is_flat:
+        return _deepest(_steps(teacher, MAX_POINTS), _steps(student, MAX_POINTS))
+    if teacher_is_flat:
+        ends = _last(student_ends)
+        return _deepest(_steps(teacher, len(ends)), ends)
+    if student_is_flat:
+        ends = _last(teacher_ends)
+        return _deepest(ends, _steps(student, len(ends)))
+    shared = sorted(teacher_ends.keys() & student_ends.keys())
+    pairs = [(teacher_ends[level], student_ends[level]) for level in shared]
+    deepest = max(teacher_ends), max(student_ends)
+    if not set(deepest) & set(shared):
+        pairs.append((teacher_ends[deepest[0]], student_ends[deepest[1]]))
+    return pairs[-MAX_POINTS:]
 
-    Raises:
-        TapError: As `TappedModel.check`.
+
+def _stage_ends(candidates: list[Candidate]) -> dict[int, Candidate]:
+    """Returns the last candidate of each level, without the stem where there are enough.
+
+    A candidate inside a block that returns another level counts only where there is little else.
     """
-    tapped = TappedModel(network, taps)
-    size = (example.shape[-2], example.shape[-1])
-    norms: dict[Node, str] = {}
-    try:
-        with evaluating(network), _noting_norms(network, norms), torch.enable_grad():
-            tapped.check(example)
-            # A leaf that needs gradients must not be written to; its product may.
-            images = example.detach().requires_grad_() * 1
-            frame: dict[int, Tensor] = {}
-            tapped._run(images, frame)
-        readings = []
-        for index, tap in enumerate(taps):
-            tensor = frame[index]
-            settled = tap.with_layout(tensor, size)
-            maps = settled.read(tensor, size)
-            norm = _norm_in_front(tensor.grad_fn, norms)
-            if norm is not None and _num_features(network, norm) != maps.shape[1]:
-                norm = None
-            _, channels, height, width = maps.shape
-            readings.append(Reading(settled, channels, height, width, norm))
-        return readings
-    finally:
-        tapped.close()
+    clean = [candidate for candidate in candidates if not candidate.strays]
+    if len({candidate.level for candidate in clean}) < _FEW:
+        clean = candidates
+    # A later candidate of equal rank replaces an earlier one.
+    ranked = sorted(clean, key=lambda candidate: (-candidate.strays, candidate.tick))
+    ends = {candidate.level: candidate for candidate in ranked}
+    first = clean[0]
+    if len(ends) > _FEW and ends[first.level] is first:
+        del ends[first.level]
+    return ends
 
 
-def _num_features(network: nn.Module, norm: str) -> int:
-    module = network.get_submodule(norm)
-    return module.num_features if isinstance(module, _BatchNorm) else 0
+def _is_isotropic(candidates: list[Candidate]) -> bool:
+    """Tells whether a network works at one resolution, a stem of convolutions aside."""
+    streams = [candidate.level for candidate in candidates if candidate.is_stream]
+    levels = {candidate.level for candidate in candidates}
+    most_are_streams = len(set(streams)) == 1 and 2 * len(streams) > len(candidates)
+    return len(levels) == 1 or most_are_streams
 
 
-@contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """Puts networks into eval mode and gives every module its own mode back."""
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def _steps(candidates: list[Candidate], count: int) -> list[Candidate]:
+    """Chooses `count` candidates at equal steps, the last one among them."""
+    streams = [candidate for candidate in candidates if candidate.is_stream]
+    chosen = streams or candidates
+    count = min(count, len(chosen))
+    return [chosen[round((i + 1) * len(chosen) / count) - 1] for i in range(count)]
 
 
-@contextmanager
-def _noting_norms(network: nn.Module, norms: dict[Node, str]) -> Iterator[None]:
-    """Notes which autograd node each BatchNorm makes.
-
-    The walk from the module's output to its BatchNorm node passes the activation of fused
-    norm-act modules.
-    """
-
-    def note(path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            node = output.grad_fn if isinstance(output, Tensor) else None
-            while node is not None and "BatchNorm" not in node.name():
-                node = next((parent for parent, _ in node.next_functions if parent), None)
-            if node is not None:
-                norms[node] = path
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(note(path))
-        for path, module in network.named_modules()
-        if isinstance(module, _BatchNorm)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _last(ends: dict[int, Candidate]) -> list[Candidate]:
+    return [ends[level] for level in sorted(ends)[-MAX_POINTS:]]
 
 
-# Through these a normal distribution stays what the BatchNorm made it, shortcuts aside.
-_TRANSPARENT = ("Add", "View", "Reshape", "Permute", "Transpose", "Clone", "Alias", "Contiguous")
-
-
-def _norm_in_front(node: Node, norms: dict[Node, str]) -> str | None:
-    """Finds the BatchNorm in front of a tensor: of several, the one on the main branch.
-
-    Behind a residual sum stand two: the shortcut's and the main branch's. The main branch is
-    the longer one, so its BatchNorm lies deepest below the input.
-    """
-    found, todo, seen = [], [node], set()
-    while todo:
-        current = todo.pop()
-        if current is None or current in seen:
-            continue
-        seen.add(current)
-        if current in norms:
-            found.append(current)
-        elif current.name().removeprefix("Unsafe").startswith(_TRANSPARENT):
-            todo.extend(parent for parent, _ in current.next_functions)
-    if not found:
-        return None
-    depths: dict[Node, int] = {}
-    return norms[max(found, key=lambda norm: _depth(norm, depths))]
-
-
-def _depth(node: Node, depths: dict[Node, int]) -> int:
-    """Returns the longest way from a node back to the input; networks are too deep to recurse."""
-    stack = [node]
-    while stack:
-        current = stack[-1]
-        parents = [parent for parent, _ in current.next_functions if parent is not None]
-        missing = [parent for parent in parents if parent not in depths]
-        if missing:
-            stack.extend(missing)
-        else:
-            depths[current] = 1 + max((depths[parent] for parent in parents), default=0)
-            stack.pop()
-    return depths[node]
+def _deepest(teacher: list[Candidate], student: list[Candidate]) -> Pairs:
+    """Pairs two lists from their deep ends."""
+    count = min(len(teacher), len(student))
+    return list(zip(teacher[-count:], student[-count:], strict=True))

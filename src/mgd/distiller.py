@@ -12,11 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mgd.discovery import PairLike, PointPair, evaluating, resolve_points
+from mgd.discovery import discover_points, resolve_points
 from mgd.errors import InputError, TapError
 from mgd.losses import logit_kd, partial_l2
 from mgd.margin import margin_from_norm
 from mgd.matcher import ChannelMatcher
+from mgd.points import PairLike, PointPair
+from mgd.probe import evaluating
 from mgd.reducers import REDUCERS, Reducer
 from mgd.taps import TappedModel
 
@@ -64,6 +66,12 @@ class DistillationPoint(nn.Module):
         margin = self.matcher.reducer.margin(self.margin[self.matcher.matching])
         return partial_l2(self.norm(student), target, margin)
 
+    @property
+    def num_elements(self) -> int:
+        """Number of values of one image that the loss compares: S · H · W."""
+        height, width = self.pair.size
+        return self.pair.student_shape[0] * height * width
+
     def observe(self, student: Tensor, teacher: Tensor) -> None:
         """Adds a batch to the statistics of the matching; the norm takes no part in it."""
         self.matcher.update(*self.align(student, teacher))
@@ -104,7 +112,8 @@ class Distiller(nn.Module):
         teacher: Trained network.
         student: Network to train; may be pretrained.
         points: "auto" discovers them; or pairs `(teacher path, student path)`, see `Tap.parse`;
-            or `PointPair`s. From the input to the output of the networks.
+            or `PointPair`s; from the input to the output of the networks. None, `()`, leaves
+            logit KD alone.
         reducer: A name in `REDUCERS`.
         example: A batch of images as the networks take it, (B, C, H, W), on their device.
             Needed.
@@ -139,9 +148,7 @@ class Distiller(nn.Module):
         if kd_temperature is not None and not kd_temperature > 0:
             raise InputError(f"`kd_temperature` (={kd_temperature}) must be above 0, or None")
         self.kd_temperature = kd_temperature
-        pairs = resolve_points(
-            teacher, student, example, _choose(teacher, student, example, points)
-        )
+        pairs = _choose(teacher, student, example, points)
         self.tapped_teacher = TappedModel(teacher, [pair.teacher for pair in pairs])
         self.tapped_student = TappedModel(student, [pair.student for pair in pairs])
         self.points = nn.ModuleList(
@@ -151,10 +158,8 @@ class Distiller(nn.Module):
         teacher.requires_grad_(False)
         self.train(student.training)
         self._start(example)
-        # DataParallel's and DDP's per-step traffic need not carry what never changes.
-        self._ddp_params_and_buffers_to_ignore = [
-            f"tapped_teacher.{name}" for name in self.tapped_teacher.state_dict()
-        ]
+        # DDP would otherwise send these with every step.
+        self._ddp_params_and_buffers_to_ignore = self.constants()
         refresh = _MarginRefresh(self)
         self._margin_handles = [
             teacher.get_submodule(pair.norm).register_load_state_dict_post_hook(refresh)
@@ -190,11 +195,12 @@ class Distiller(nn.Module):
                 self.points, student_features, teacher_features, strict=True
             )
         ]
-        if self.kd_temperature is None:
-            kd_loss = losses[0].new_zeros(losses[0].shape)
-        else:
+        zeros = torch.zeros(len(images), device=images.device)
+        kd_loss = zeros
+        if self.kd_temperature is not None:
             kd_loss = logit_kd(logits, teacher_logits, self.kd_temperature)
-        return Distilled(logits, torch.stack(losses, dim=1), kd_loss)
+        point_losses = torch.stack(losses, dim=1) if losses else zeros[:, None][:, :0]
+        return Distilled(logits, point_losses, kd_loss)
 
     @torch.no_grad()
     def observe(self, images: Float[Tensor, "batch colours height width"]) -> None:
@@ -206,6 +212,15 @@ class Distiller(nn.Module):
             self.iter_points(), student_features, teacher_features, strict=True
         ):
             point.observe(student, teacher)
+
+    def constants(self) -> list[str]:
+        """Names what never changes within an epoch: the teacher, the matchings, the margins."""
+        learned = {f"points.{name}" for name, _ in self.points.named_parameters()}
+        return [f"tapped_teacher.{name}" for name in self.tapped_teacher.state_dict()] + [
+            name
+            for name in (f"points.{name}" for name in self.points.state_dict())
+            if name not in learned and ".norm." not in name
+        ]
 
     def iter_points(self) -> Iterator[DistillationPoint]:
         """Yields the points, typed."""
@@ -289,12 +304,14 @@ def _choose(
     student: nn.Module,
     example: Tensor,
     points: Literal["auto"] | Sequence[PairLike],
-) -> Sequence[PairLike]:
-    if isinstance(points, str):
+) -> list[PointPair]:
+    if not isinstance(points, str):
+        return resolve_points(teacher, student, example, points)
+    if points != "auto":
         raise InputError(
-            f"points '{points}' are not supported; give pairs (teacher path, student path)"
+            f"points '{points}' are unknown; give 'auto' or pairs (teacher path, student path)"
         )
-    return points
+    return discover_points(teacher, student, example)
 
 
 def _check_logits(teacher: Any, student: Any) -> None:

@@ -87,7 +87,11 @@ class Tap:
             )
         if self.layout is not None:
             return self
-        if tensor.dim() != 3:
+        if tensor.dim() == 4:
+            _, first, second, third = tensor.shape
+            turned = misfit((first, second), image_size) < misfit((second, third), image_size)
+            return replace(self, layout="NHWC" if turned else "NCHW")
+        if tensor.dim() == 2:
             return replace(self, layout="NCHW")
         length = tensor.shape[1]
         prefixes = (n for n in range(min(length, 9)) if token_grid(length - n, image_size))
@@ -99,6 +103,11 @@ def token_grid(length: int, image_size: ImageSize) -> ImageSize | None:
     height = round(math.sqrt(length * image_size[0] / image_size[1]))
     width = round(math.sqrt(length * image_size[1] / image_size[0]))
     return (height, width) if length and height * width == length else None
+
+
+def misfit(grid: ImageSize, image_size: ImageSize) -> float:
+    """Returns by how many rows a grid misses the image's proportions."""
+    return abs(grid[0] - grid[1] * image_size[0] / image_size[1])
 
 
 def is_activation(module: nn.Module) -> bool:
@@ -140,7 +149,8 @@ class _Hook:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
         frame = self.frames.get(_frame_key())
         if frame is not None:
-            frame[self.index] = args[0] if output is None else output
+            source = args[0] if args else None
+            frame[self.index] = source if output is None else output
 
 
 def _frame_key() -> int:

@@ -36,11 +36,11 @@ class ImageDataset(Dataset[Batch]):
         epoch, index = key
         image = self.split.image(index)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mix(self.seed, epoch, index))
+            torch.manual_seed(mix(self.seed, epoch, index))
             return self.transform(image), torch.tensor(self.split.labels[index])
 
 
-def _mix(seed: int, epoch: int, index: int) -> int:
+def mix(seed: int, epoch: int, index: int) -> int:
     """Hashes three numbers into one seed; sums of them would meet each other again."""
     state = 0
     for number in (seed, epoch, index):
@@ -82,7 +82,7 @@ class TrainBatches(Sampler[list[Key]]):
         return self
 
     def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch, self.num_images))
+        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch, self.num_images))
         order = torch.randperm(self.num_images, generator=generator)
         for batch in order.tensor_split(self.num_batches)[self.start :]:
             yield [(self.epoch, index) for index in batch[self.rank :: self.ranks].tolist()]

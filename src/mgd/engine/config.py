@@ -173,7 +173,9 @@ class ScheduleConfig(Group):
     wd: float = option(1e-4, "weight decay", flags=("--weight-decay",), least=0)
     lr_schedule: str = option("step", "after the warm-up", choices=("step", "cosine"))
     lr_drop_epochs: tuple[int, ...] = option(
-        (31, 61, 81), "epochs from whose start the rate is lower, warm-up not counted", kind=epoch_list
+        (31, 61, 81),
+        "epochs from whose start the rate is lower, warm-up not counted",
+        kind=epoch_list,
     )
     lr_drop_ratio: float = option(0.1, "factor of each drop", kind=positive)
     warmup: Switch = switch(0, "1: linear warm-up from a tenth of the rate, before --epochs")

@@ -1,13 +1,17 @@
 """Devices: from flags to a launched Fabric."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 from urllib.parse import urlparse
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DataParallelStrategy, DDPStrategy, Strategy
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.dp import DataParallelStrategy
+from lightning_fabric.strategies.strategy import Strategy
+from torch import Tensor
 
 from mgd.engine.config import DeviceConfig, RunConfig
 from mgd.errors import InputError
@@ -24,7 +28,7 @@ def launch(config: RunConfig, run: Callable[[Fabric, RunConfig], Result]) -> Res
     """
     fabric = build_fabric(config.devices)
     if isinstance(fabric.strategy, DDPStrategy) and not _under_torchrun():
-        result: Result = fabric.launch(run, config)
+        result: Result = fabric.launch(run, config)  # type: ignore[arg-type]
         return result
     fabric.launch()
     return run(fabric, config)
@@ -105,6 +109,13 @@ def _num_nodes(config: DeviceConfig) -> int:
     if _under_torchrun():
         return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
     return config.world_size
+
+
+def share(tensors: Iterable[Tensor]) -> None:
+    """Gives every rank the tensors of rank 0; nothing to do in a single process."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 def _under_torchrun() -> bool:

@@ -1,14 +1,18 @@
 """Networks of a run: created, loaded and, for distillation, joined."""
 
 import logging
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
-import yaml
-from torch import Tensor, nn
+from torch import nn
 
+from mgd.discovery import PairLike
 from mgd.distiller import Distiller
 from mgd.engine.config import RunConfig
+from mgd.engine.objective import Objective
+from mgd.engine.pipeline import Pipeline
+from mgd.engine.sync_bn import synchronize
 from mgd.errors import InputError
 from mgd.models import PRETRAINED, create_model
 from mgd.models.pairs import known_points
@@ -17,19 +21,38 @@ from mgd.models.weights import load_backbone, load_weights, num_classes_of, read
 logger = logging.getLogger(__name__)
 
 
-def build_student(config: RunConfig, num_classes: int) -> nn.Module:
-    """Creates the student, with pretrained or given weights if the flags say so."""
+def build_networks(
+    config: RunConfig, pipeline: Pipeline, device: torch.device
+) -> tuple[nn.Module, nn.Module | None]:
+    """Creates the student and, if the run has one, the teacher, on the device.
+
+    A training run has a teacher if it distils; an evaluation, if one is named.
+    """
+    named = bool(config.networks.teacher or config.networks.teacher_resume)
+    distils = config.distillation.distiller != "none"
+    student = _student(config, pipeline.num_classes)
+    if config.devices.sync_bn:
+        student = synchronize(student)
+    teacher = None
+    if named if config.output.evaluate else distils:
+        teacher = _to(_teacher(config, pipeline.num_classes), device, pipeline.channels_last)
+    return _to(student, device, pipeline.channels_last), teacher
+
+
+def _student(config: RunConfig, num_classes: int) -> nn.Module:
     pretrained = config.networks.use_pretrained == 1 or config.networks.pretrained
     path = config.networks.student_resume
+    if config.output.evaluate and not path and not pretrained:
+        raise InputError("nothing to evaluate: give --student-resume FILE or --use-pretrained 1")
     weights = PRETRAINED if pretrained and not path else None
     student = create_model(config.networks.arch, num_classes, weights)
     if path:
-        load_backbone(student, read_weights(path), path)
+        load = load_weights if config.output.evaluate else load_backbone
+        load(student, read_weights(path), path)
     return student
 
 
-def build_teacher(config: RunConfig, num_classes: int) -> nn.Module:
-    """Creates the trained teacher; its class count comes from its file."""
+def _teacher(config: RunConfig, num_classes: int) -> nn.Module:
     name, path = config.teacher_name, config.networks.teacher_resume
     if path:
         weights = read_weights(path)
@@ -42,28 +65,40 @@ def build_teacher(config: RunConfig, num_classes: int) -> nn.Module:
     return create_model(name, num_classes, PRETRAINED)
 
 
-def build_distiller(
-    config: RunConfig, teacher: nn.Module, student: nn.Module, example: Tensor
-) -> Distiller:
-    """Joins the two at the points that the flags name."""
+def build_objective(
+    config: RunConfig, student: nn.Module, teacher: nn.Module | None, pipeline: Pipeline
+) -> Objective:
+    """Builds the student's loss; with a teacher, joined at the points that the flags name."""
     options = config.distillation
+    if teacher is None:
+        return Objective(student, options)
     with_kd = options.distiller == "kd" or options.mgd_with_kd == 1
-    return Distiller(
+    distiller = Distiller(
         teacher,
         student,
-        points=_points(config),
+        points=choose_points(config),
         reducer=options.mgd_reducer,
-        example=example,
+        example=pipeline.example(),
         kd_temperature=options.kd_temperature if with_kd else None,
         solver=options.mgd_solver,
     )
+    if config.devices.sync_bn:
+        distiller.points = synchronize(distiller.points)
+    return Objective(distiller, options)
 
 
-def _points(config: RunConfig):  # type: ignore[no-untyped-def]
+def choose_points(config: RunConfig) -> Literal["auto"] | Sequence[PairLike]:
+    """Returns a run's points: the user's file, the known pair's, or "auto"."""
+    given = config.distillation.points
     if config.distillation.distiller == "kd":
         return ()
-    given = config.distillation.points
-    if given and given != "auto":
-        return read_points(Path(given))
     known = known_points(config.teacher_name, config.networks.arch)
     return known if known and not given else "auto"
+
+
+def _to(network: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    """Moves a network, in the memory order asked for."""
+    if channels_last:
+        # torch's stubs know this keyword in tensors' `to` alone.
+        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(device)

@@ -1,0 +1,270 @@
+"""Candidates: the tensors of a network that are worth distilling.
+
+Three kinds are looked for, in a `Trace` of the network:
+
+- pre-activations: what goes into an activation module, or, where the activation is a function,
+  what the module in front of it returns;
+- in blocks whose activations sit between linear layers, as in transformers and ConvNeXt, the
+  sum that the block returns: the inside of such an MLP is the end of nothing;
+- for networks with neither, whatever their modules return.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from torch import nn
+
+from mgd.errors import TapError
+from mgd.probe import Node, Sighting, Trace, behind_reshaping, is_reshaping, parents_of
+from mgd.taps import Tap, is_activation, misfit
+
+# As autograd's names of the operations begin.
+_ACTIVATIONS = (
+    *("Relu", "LeakyRelu", "Prelu", "Hardtanh", "Clamp", "Hardswish", "Silu", "Gelu"),
+    *("Elu", "Celu", "Mish", "Softplus"),
+)
+# These scale other features; what goes into them is no feature.
+_GATES = (nn.Sigmoid, nn.Hardsigmoid, nn.LogSigmoid)
+# A module with this many levels inside is the trunk of the network, not a block.
+_TRUNK_LEVELS = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place that could be a distillation point."""
+
+    tap: Tap
+    node: Node
+    tick: int
+    """When it is seen; later is deeper."""
+    level: int
+    """Halvings between the image and the map: 5 for 7x7 of 224x224."""
+    is_stream: bool = False
+    """Whether it is the sum that a block with an MLP returns."""
+    strays: int = 0
+    """How many blocks around it return another level: inside those it is half-way there."""
+
+
+def find_candidates(trace: Trace) -> list[Candidate]:
+    """Returns the places worth distilling, in the order of the forward.
+
+    Raises:
+        TapError: If the network has no features at all.
+    """
+    for strict in (True, False):
+        search = _Search(trace, strict)
+        found = [*search.pre_activations(), *search.streams()] or list(search.outputs())
+        if found:
+            return sorted(search.located(found), key=lambda candidate: candidate.tick)
+    raise TapError(
+        f"{type(trace.network).__name__} has no module that returns features; "
+        "give the points as pairs of module paths"
+    )
+
+
+class _Search:
+    """Looks through a trace; unless `strict`, maps of one position and odd shapes count too.
+
+    In one position a cosine is only a sign. Such maps are mostly the inside of channel
+    attention, or a classifier's.
+    """
+
+    def __init__(self, trace: Trace, strict: bool):
+        self.trace, self.strict = trace, strict
+        seen = trace.sightings.values()
+        self.returned = {by.path: by for by in seen if by.side == "output"}
+        self.activated = {
+            by.path: by for by in seen if by.side == "input" and self._activates(by.path)
+        }
+        self.activations = list(self._activations())
+        self.in_mlp = [by for by, _ in self.activations if strict and self._is_in_mlp(by)]
+
+    def _activates(self, path: str) -> bool:
+        module = self.trace.modules[path]
+        return is_activation(module) and not isinstance(module, _GATES)
+
+    def pre_activations(self) -> Iterator[Candidate]:
+        """Yields what goes into activations outside MLPs."""
+        blocks = [candidate.tap.path for candidate in self.streams()]
+        skipped = [
+            by
+            for by in self.in_mlp
+            if not self._reads_conv(by) or any(_is_inside(by.path, block) for block in blocks)
+        ]
+        for by, after in self.activations:
+            if any(by is other for other in skipped):
+                continue
+            candidate = self._place(by)
+            # Where nothing is negative, the features are rectified already.
+            if candidate is not None and (by.node is after or by.tensor.min() < 0):
+                yield self._joined(after, candidate.level) or candidate
+
+    def streams(self) -> Iterator[Candidate]:
+        """Yields the residual sums that blocks with an MLP return."""
+        nodes = set()
+        for path, by in self.returned.items():
+            candidate = self._place(by)
+            holds_mlp = any(_is_inside(inner.path, path) for inner in self.in_mlp)
+            if candidate is None or not holds_mlp or not path or by.node in nodes:
+                continue
+            total = behind_reshaping(by.node)
+            if total and total.name().startswith("Add") and len(parents_of(total)) > 1:
+                nodes.add(by.node)
+                yield replace(candidate, is_stream=True)
+
+    def outputs(self) -> Iterator[Candidate]:
+        """Yields what modules return."""
+        for path, by in self.returned.items():
+            candidate = self._place(by)
+            if candidate is not None and path:
+                yield candidate
+
+    def located(self, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+        """Yields the candidates with their strays, at the module that really ends there.
+
+        A block's input, or its BatchNorm, belongs to the block before it. ShuffleNet's stages,
+        for instance, may leave their last ReLU to the first unit of the next one.
+        """
+        candidates = list(candidates)
+        places = {path: self._place(by, unspoilt=False) for path, by in self.returned.items()}
+        self.ends_at = {path: place.level for path, place in places.items() if place is not None}
+        self.levels: dict[str, set[int]] = {}
+        for candidate in candidates:
+            for path in _around(candidate.tap.path):
+                self.levels.setdefault(path, set()).add(candidate.level)
+        for candidate in candidates:
+            level, node = candidate.level, candidate.node
+            strays = self._strays(candidate.tap.path, level)
+            makers = [path for path in self._makers(node) if candidate.tap.side == "input"]
+            best = min((self._strays(path, level) for path in makers), default=strays)
+            if best < strays:
+                # The largest such block, for its short name.
+                path = [path for path in makers if self._strays(path, level) == best][-1]
+                there = self._place(self.returned[path])
+                tap = there.tap if there is not None else candidate.tap
+                yield replace(candidate, tap=tap, strays=best)
+                continue
+            before = parents_of(node)[:1] if node is not None and "Norm" in node.name() else []
+            paths = [path for parent in before for path in self._makers(parent)]
+            best = min((self._strays(path, level) for path in paths), default=strays)
+            yield replace(candidate, strays=min(best, strays))
+
+    def _strays(self, path: str, level: int) -> int:
+        return sum(
+            self.ends_at.get(outer, level) != level
+            for outer in _around(path)
+            if len(self.levels.get(outer, ())) < _TRUNK_LEVELS
+        )
+
+    def _makers(self, node: Node) -> list[str]:
+        """Returns the modules whose output a node made, at their last call, small to large."""
+        return [
+            path
+            for path in self.trace.makers.get(node, [])
+            if path and path in self.returned and self.returned[path].node is node
+            if not self.returned[path].overwritten
+        ]
+
+    def _place(self, by: Sighting, unspoilt: bool = True) -> Candidate | None:
+        """Reads a sighting as maps of the image, or returns `None`."""
+        tensor, size = by.tensor, self.trace.image_size
+        dims = (3, 4) if self.strict else (2, 3, 4)
+        if tensor.dim() not in dims or tensor.shape[0] != 1 or not tensor.numel():
+            return None
+        if not tensor.is_floating_point() or (by.overwritten and unspoilt):
+            return None
+        tap = Tap(by.path, by.side).with_layout(tensor, size)
+        height, width = tap.read(tensor, size).shape[2:]
+        fits = height * width > 1 and misfit((height, width), size) <= max(1, 0.2 * height)
+        if self.strict and not fits:
+            return None
+        stride = math.sqrt(size[0] * size[1] / (height * width))
+        return Candidate(tap, by.node, by.tick, round(math.log2(stride)))
+
+    def _activations(self) -> Iterator[tuple[Sighting, Node]]:
+        """Yields what goes into each activation, and the operation that activates it.
+
+        Functions have no input to tap. It is what a module returned just before; if that is
+        overwritten in place, then what the module around the function returns; then what the
+        norm in front of the function reads.
+        """
+        for path, by in self.activated.items():
+            yield by, self.returned[path].node
+        done: set[Node] = set()
+        spoilt: list[tuple[Sighting, Node]] = []
+        for by in self.returned.values():
+            for after in filter(self._is_function, self.trace.consumers.get(by.node, [])):
+                if by.overwritten:
+                    spoilt.append((by, after))
+                elif after not in done:
+                    done.add(after)
+                    yield by, after
+        for by in self.returned.values():
+            if by.node is not None and self._is_function(by.node) and by.node not in done:
+                done.add(by.node)
+                yield by, by.node
+        for by, after in spoilt:
+            source = self.trace.sightings.get((by.path, "input"))
+            if after not in done and source is not None and "Norm" in by.node.name():
+                done.add(after)
+                yield source, after
+
+    def _is_function(self, node: Node) -> bool:
+        makers = self.trace.makers.get(node, [])
+        return bool(node.name().startswith(_ACTIVATIONS)) and not any(
+            is_activation(self.trace.modules[path]) for path in makers
+        )
+
+    def _is_in_mlp(self, by: Sighting) -> bool:
+        """Tells whether an activation reads a linear layer, at many positions of the image.
+
+        A bare 1x1 convolution is one, too, if its block returns a residual sum.
+        """
+        tensor = by.tensor
+        if self._reads_conv(by):
+            return True
+        if tensor.dim() < 3 or tensor.numel() == tensor.shape[0] * tensor.shape[-1]:
+            return False
+        node = by.node
+        while node is not None:
+            makers = self.trace.makers.get(node, [])
+            if any(isinstance(self.trace.modules[path], nn.Linear) for path in makers):
+                return True
+            if not is_reshaping(node) and not node.name().startswith(("Split", "Slice")):
+                break
+            node = next(iter(parents_of(node)), None)
+        return tensor.dim() == 3
+
+    def _reads_conv(self, by: Sighting) -> bool:
+        makers = [self.trace.modules[path] for path in self.trace.makers.get(by.node, [])]
+        return any(isinstance(made, nn.Conv2d) and made.kernel_size == (1, 1) for made in makers)
+
+    def _joined(self, node: Node, level: int) -> Candidate | None:
+        """Follows an activation that is one branch of a concatenation to the whole.
+
+        Branches of Inception and ShuffleNet end in activations of their own. What a module
+        returns is all of them together.
+        """
+        todo = [(node, False)]
+        while todo:
+            current, joined = todo.pop()
+            for path in self._makers(current) if joined else ():
+                candidate = self._place(self.returned[path])
+                if candidate is not None and candidate.level == level:
+                    return candidate
+            for after in self.trace.consumers.get(current, []):
+                is_join = after.name().startswith("Cat")
+                if is_join or is_reshaping(after):
+                    todo.append((after, joined or is_join))
+        return None
+
+
+def _is_inside(path: str, outer: str) -> bool:
+    return path.startswith(f"{outer}.")
+
+
+def _around(path: str) -> list[str]:
+    """Returns the modules around a module, without the network itself."""
+    return list(accumulate(path.split(".")[:-1], lambda outer, name: f"{outer}.{name}"))

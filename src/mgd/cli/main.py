@@ -1,0 +1,53 @@
+"""Entry: picks the command; whatever the user gave wrongly ends in one line and exit code 2."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from mgd.cli import commands
+from mgd.errors import InputError
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "train": commands.train,
+    "distill": commands.distill,
+    "evaluate": commands.evaluate,
+}
+
+USAGE = """usage: mgd COMMAND ...
+
+Matching Guided Distillation (Yue, Deng, Zhou, ECCV 2020; not Masked Generative Distillation):
+a large teacher network teaches a small student by its intermediate features.
+
+  mgd demo       see it work on real images, in minutes
+  mgd train      train a network without a teacher
+  mgd distill    train a student under a teacher
+  mgd evaluate   measure teacher and student
+  mgd points     show where two networks would be distilled
+  mgd report     draw the curves and matchings of runs into a page
+  mgd export     write a run's student for deployment
+
+`mgd COMMAND --help` lists the options of each."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Returns:
+        0, or 2 for an input that cannot be used.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    rank_zero = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(format="%(message)s", level=logging.WARNING if rank_zero else logging.ERROR)
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    try:
+        if words[0] not in COMMANDS:
+            raise InputError(f"unknown command '{words[0]}'; choose one of {', '.join(COMMANDS)}")
+        COMMANDS[words[0]](words[1:])
+    except InputError as error:
+        print(f"mgd: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,82 @@
+"""Progress on the terminal: a live line for the epoch, a lasting one for each done."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mgd.engine.runlog import Reporter, Row
+
+
+class RichReporter(Reporter):
+    """Draws with rich; in a pipe or log file only the lasting lines appear."""
+
+    def __init__(self) -> None:
+        self._console: Console | None = None
+        self._progress: Progress | None = None
+        self._steps = self._epoch = self._epochs = 0
+
+    def message(self, text: str) -> None:
+        """Prints one line."""
+        self._terminal().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def start_epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
+        """Moves the bar, which counts the steps of the whole run, to this epoch."""
+        self._epoch, self._epochs, self._steps = epoch, epochs, steps
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[values]}"),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._terminal(),
+                transient=True,
+                disable=not self._terminal().is_terminal,
+            )
+            self._progress.start()
+            self._progress.add_task("", total=epochs * steps, values="")
+        self._show(done, "")
+
+    def step(self, done: int, values: Mapping[str, float]) -> None:
+        """Updates the bar."""
+        self._show(
+            done,
+            f"loss {values['loss']:.3f}  Acc@1 {values['train_top1']:.1f}  "
+            f"{values['images_per_s']:.0f} images/s",
+        )
+
+    def _show(self, done: int, values: str) -> None:
+        if self._progress is not None:
+            self._progress.update(
+                self._progress.task_ids[0],
+                completed=self._epoch * self._steps + done,
+                description=f"epoch {self._epoch + 1}/{self._epochs}",
+                values=values,
+            )
+
+    def end_epoch(self, row: Row) -> None:
+        """Prints the epoch's line."""
+        terms = "  ".join(
+            f"{name.removeprefix('loss_')} {value:.3f}"
+            for name, value in row.items()
+            if name.startswith("loss_")
+        )
+        teacher = row["teacher_top1"]
+        self.message(
+            f"epoch {row['epoch'] + 1}/{self._epochs}  lr {row['lr']:.4g}  "
+            f"loss {row['loss']:.3f} ({terms})  "
+            f"Acc@1 {row['valid_top1']:.3f} Acc@5 {row['valid_top5']:.3f}"
+            + (f"  teacher {teacher:.3f}" if teacher is not None else "")
+            + f"  {row['images_per_s']:.0f} images/s, {100 * row['data_wait']:.0f} % waiting for data"
+        )
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+
+    def _terminal(self) -> Console:
+        if self._console is None:
+            self._console = Console()
+        return self._console

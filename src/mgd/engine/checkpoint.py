@@ -1,0 +1,134 @@
+"""Checkpoints: whole or not there at all, checked when read, and never code."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mgd.errors import InputError
+from mgd.models.weights import load_plain
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+State = dict[str, Any]
+
+
+def save_checkpoint(state: State, path: Path, keep_previous: bool = False) -> None:
+    """Writes a checkpoint so that the path holds the old or the new one, never a part.
+
+    Args:
+        state: Tensors and primitives, in dicts and lists.
+        path: Where to; replaced atomically.
+        keep_previous: Keep the file replaced, as `previous.ckpt` beside it.
+
+    Raises:
+        InputError: If the disk does not take it; the old file stays.
+    """
+    state = {"format": FORMAT, **state}
+    state["checksum"] = checksum(state)
+    _replace(path, lambda temporary: torch.save(state, temporary), keep_previous)
+
+
+def save_student(student: nn.Module, path: Path) -> None:
+    """Writes the plain student, loadable into the stock network with `strict=True`."""
+    # Copies, since safetensors refuses tied weights that share memory.
+    weights = {
+        name: value.detach().cpu().clone().contiguous()
+        for name, value in student.state_dict().items()
+    }
+    _replace(path, lambda temporary: save_file(weights, temporary, metadata={"format": "pt"}))
+
+
+def _replace(path: Path, write: Any, keep_previous: bool = False) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        if keep_previous and path.exists():
+            path.replace(path.with_name("previous.ckpt"))
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"cannot write '{path}' ({error}); free some space and go on with --resume auto"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> State:
+    """Reads and checks one checkpoint.
+
+    Raises:
+        InputError: If it is missing, damaged, or of another program or version.
+    """
+    if not path.is_file():
+        raise InputError(f"checkpoint '{path}' does not exist; give a last.ckpt, or auto")
+    state = load_plain(path)
+    if not isinstance(state, dict) or "format" not in state:
+        raise InputError(f"'{path}' is no checkpoint of a run; resume from its last.ckpt")
+    if state["format"] != FORMAT:
+        raise InputError(
+            f"'{path}' has checkpoint format {state['format']}, this version reads {FORMAT}"
+        )
+    if state.pop("checksum", None) != checksum(state):
+        raise InputError(f"'{path}' is damaged: its checksum does not fit; use another copy")
+    return state
+
+
+def newest_checkpoint(folder: Path) -> State | None:
+    """Reads a run folder's newest whole checkpoint, and says so loudly if it is not the last.
+
+    Raises:
+        InputError: If there are checkpoints and all are damaged.
+    """
+    faults = []
+    for name in ("last.ckpt", "previous.ckpt"):
+        if not (folder / name).exists():
+            continue
+        try:
+            state = load_checkpoint(folder / name)
+        except InputError as error:
+            logger.error("%s", error)
+            faults.append(name)
+            continue
+        if faults:
+            logger.warning("going on from %s, the checkpoint before", folder / name)
+        return state
+    if faults:
+        raise InputError(f"every checkpoint in '{folder}' is damaged; start a new --experiment")
+    return None
+
+
+def checksum(state: Any) -> str:
+    """Hashes tensors, containers and primitives, with their names and order."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+            digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
+        elif isinstance(value, Mapping):
+            for key in value:
+                digest.update(f"{key!r}:".encode())
+                add(value[key])
+        elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+            digest.update(f"[{len(value)}".encode())
+            for part in value:
+                add(part)
+        else:
+            digest.update(f"{value!r};".encode())
+
+    add(state)
+    return digest.hexdigest()

@@ -1,0 +1,106 @@
+"""Pipeline: a run's data, from files to normalised batches on this rank's device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mgd.data import load_splits
+from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
+from mgd.data.splits import Split, Splits
+from mgd.data.transforms import Normalize, eval_transform, train_transform
+from mgd.engine.config import RunConfig
+from mgd.errors import InputError
+
+Loader = DataLoader[Batch]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Loaders over this rank's share of each part."""
+
+    splits: Splits
+    train_batches: TrainBatches
+    train: Loader
+    valid: Loader
+    test: Loader | None
+    matching: Loader
+    """Training images under evaluation transforms, in a fixed random order."""
+    normalize: Normalize
+    device: torch.device
+    channels_last: bool
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of the data set."""
+        return len(self.splits.classes)
+
+    def batches(self, loader: Loader) -> Iterator[Batch]:
+        """Yields uint8 batches; an unreadable image found by a worker is the user's error."""
+        iterator = iter(loader)
+        while True:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except InputError as error:
+                # A worker's error comes with its traceback as text; the reason is the last line.
+                reason = str(error).strip().splitlines()[-1]
+                raise InputError(reason.partition("InputError: ")[2] or reason) from error
+            yield batch
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Moves a batch to the device and normalises its images there."""
+        images, labels = (part.to(self.device, non_blocking=True) for part in batch)
+        images = self.normalize(images)
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, labels
+
+    def example(self) -> Tensor:
+        """Returns two training images as the networks take them."""
+        keys = range(min(2, len(self.splits.train)))
+        dataset = self.matching.dataset
+        images, labels = zip(*(dataset[(0, key)] for key in keys), strict=True)
+        return self.prepare((torch.stack(images), torch.stack(labels)))[0]
+
+
+def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
+    """Finds the data, cuts its parts and builds the loaders.
+
+    Raises:
+        InputError: As `load_splits`, and for parts that cannot be cut.
+    """
+    options, seed = config.data, config.schedule.seed
+    splits = load_splits(options.data)
+    if options.holdout:
+        splits = splits.hold_out(options.holdout, seed)
+    if options.train_images:
+        splits = splits.take(options.train_images, seed)
+    augment = splits.augment if options.augment == "auto" else options.augment
+    plain = eval_transform(options.size, augment)
+    rank, ranks = fabric.global_rank, fabric.world_size
+    # --batch-size is a node's; the sampler deals out the whole job's.
+    batch_size = options.batch_size * config.devices.world_size
+    share = max(1, batch_size // ranks)
+
+    def in_order(split: Split, order: int | None = None) -> Loader:
+        batches = EvalBatches(len(split), share, rank, ranks, order)
+        return build_loader(ImageDataset(split, plain, seed), batches, options.workers)
+
+    train_batches = TrainBatches(len(splits.train), batch_size, seed, rank, ranks)
+    augmented = ImageDataset(splits.train, train_transform(options.size, augment), seed)
+    return Pipeline(
+        splits=splits,
+        train_batches=train_batches,
+        train=build_loader(augmented, train_batches, options.workers),
+        valid=in_order(splits.valid),
+        test=in_order(splits.test) if splits.test is not None else None,
+        matching=in_order(splits.train, order=seed),
+        normalize=Normalize().to(fabric.device),
+        device=fabric.device,
+        channels_last=config.devices.channels_last,
+    )

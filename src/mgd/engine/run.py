@@ -1,0 +1,172 @@
+"""Runs: what the command line calls. All is built and checked before anything is written."""
+
+import itertools
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lightning_fabric import Fabric
+from torch import nn
+
+from mgd.engine.checkpoint import State, load_checkpoint, newest_checkpoint
+from mgd.engine.config import RunConfig
+from mgd.engine.devices import launch, share
+from mgd.engine.metrics import Scores, evaluate
+from mgd.engine.networks import build_networks, build_objective
+from mgd.engine.pipeline import Loader, Pipeline, build_pipeline
+from mgd.engine.runlog import Reporter, RunFolder, write_per_class
+from mgd.engine.trainer import Trainer
+from mgd.errors import InputError
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run came to."""
+
+    folder: Path
+    best: dict[str, float]
+    """The best epoch: `epoch`, and the `top1` and `top5` on `valid` that chose it, percent."""
+    test: Scores | None
+    """Of the best epoch's weights, on images that chose nothing, if there are such."""
+    teacher: Scores | None
+    """Of the teacher, on the same images."""
+    trained_parameters: int
+    seconds: float
+
+
+def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
+    """Trains or distils a student and leaves a run folder.
+
+    Raises:
+        InputError: For anything in the configuration, data or files that cannot be used; before
+            training starts nothing is written.
+    """
+    return launch(config, partial(_train, reporter=reporter or Reporter()))
+
+
+def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
+    start = time.perf_counter()
+    reporter = reporter if fabric.is_global_zero else Reporter()
+    path, state = find_folder(config)
+    fabric.seed_everything(config.schedule.seed, verbose=False)
+    pipeline = build_pipeline(config, fabric)
+    student, teacher = build_networks(config, pipeline, fabric.device)
+    objective = build_objective(config, student, teacher, pipeline)
+    trainer = Trainer(fabric, config, pipeline, objective, reporter)
+    if state is not None:
+        trainer.load(state)
+        reporter.message(f"going on with '{path}' at epoch {trainer.epoch}, step {trainer.step}")
+    valid_scores = score(teacher, pipeline.valid, pipeline) if teacher is not None else None
+    fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
+    folder = RunFolder(path, config, trainer.columns) if fabric.is_global_zero else None
+    try:
+        if folder is not None:
+            folder.keep_rows_before(trainer.epoch)
+        trainer.fit(folder, valid_scores)
+        outcome = _finish(trainer, path, teacher, valid_scores, start)
+        if folder is not None:
+            folder.write_result(_result(outcome))
+    finally:
+        reporter.close()
+        objective.close()
+        if folder is not None:
+            folder.close()
+    return outcome
+
+
+def _finish(
+    trainer: Trainer, path: Path, teacher: nn.Module | None, valid: Scores | None, start: float
+) -> Outcome:
+    """Measures the best epoch's weights on the test part, if there is one."""
+    pipeline, student, test = trainer.pipeline, trainer.objective.student, None
+    if pipeline.test is not None:
+        if trainer.fabric.is_global_zero:
+            student.load_state_dict(load_checkpoint(path / "best.ckpt")["student"])
+        share(student.state_dict().values())
+        test = score(student, pipeline.test, pipeline)
+        valid = score(teacher, pipeline.test, pipeline) if teacher is not None else None
+    parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
+    seconds = time.perf_counter() - start
+    return Outcome(path, trainer.best, test, valid, parameters, seconds)
+
+
+def _result(outcome: Outcome) -> dict[str, float | None]:
+    return {
+        "best_epoch": outcome.best["epoch"],
+        "valid_top1": outcome.best["top1"],
+        "valid_top5": outcome.best["top5"],
+        "test_top1": outcome.test.top1 if outcome.test else None,
+        "test_top5": outcome.test.top5 if outcome.test else None,
+        "teacher_top1": outcome.teacher.top1 if outcome.teacher else None,
+        "teacher_top5": outcome.teacher.top5 if outcome.teacher else None,
+        "trained_parameters": outcome.trained_parameters,
+        "seconds": round(outcome.seconds, 2),
+    }
+
+
+def evaluate_networks(config: RunConfig) -> tuple[dict[str, Scores], Path]:
+    """Measures the student, and the teacher if one is named, on `valid`.
+
+    Returns:
+        Scores by "teacher" and "student", and the CSV with each class's accuracy.
+
+    Raises:
+        InputError: For networks, weights or data that cannot be used.
+    """
+    return launch(config, _evaluate)
+
+
+def _evaluate(fabric: Fabric, config: RunConfig) -> tuple[dict[str, Scores], Path]:
+    fabric.seed_everything(config.schedule.seed, verbose=False)
+    pipeline = build_pipeline(config, fabric)
+    student, teacher = build_networks(config, pipeline, fabric.device)
+    networks = {"teacher": teacher, "student": student}
+    scores = {
+        name: score(network, pipeline.valid, pipeline)
+        for name, network in networks.items()
+        if network is not None
+    }
+    name = config.output.experiment or f"evaluate-{config.run_name}"
+    path = Path(config.output.output) / name / "per_class.csv"
+    if fabric.is_global_zero:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_per_class(path, pipeline.splits.classes, scores)
+    return scores, path
+
+
+def score(network: nn.Module, loader: Loader, pipeline: Pipeline) -> Scores:
+    """Evaluates a network on one part of the data."""
+    batches = pipeline.batches(loader)
+    return evaluate(network, batches, pipeline.prepare, pipeline.num_classes, pipeline.device)
+
+
+def find_folder(config: RunConfig) -> tuple[Path, State | None]:
+    """Returns the run folder and the state to go on from, if `--resume` asks for one.
+
+    A run without a name of its own gets the next free one, or goes on with the newest. A named
+    run that is there already is never overwritten.
+
+    Raises:
+        InputError: If the named run exists, or the checkpoint cannot be used.
+    """
+    resume, output = config.output.resume, Path(config.output.output)
+    path = output / config.run_name
+    if resume not in ("", "auto"):
+        state = load_checkpoint(Path(resume))
+        return (path if config.output.experiment else Path(resume).parent), state
+    names = itertools.chain([path], (output / f"{path.name}-{n}" for n in itertools.count(2)))
+    taken = list(itertools.takewhile(_is_run, names))
+    if resume == "auto":
+        newest = path if config.output.experiment or not taken else taken[-1]
+        return newest, newest_checkpoint(newest)
+    if config.output.experiment and taken:
+        raise InputError(
+            f"run folder '{path}' holds a run already; go on with --resume auto, or name another "
+            "--experiment"
+        )
+    return (output / f"{path.name}-{len(taken) + 1}" if taken else path), None
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "args.yaml").exists()

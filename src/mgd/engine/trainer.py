@@ -1,0 +1,243 @@
+"""Trainer: one loop for base training and distillation."""
+
+import math
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+
+from mgd.data.loading import Batch, mix
+from mgd.distiller import Distiller
+from mgd.engine.checkpoint import State, save_checkpoint, save_student
+from mgd.engine.config import RunConfig
+from mgd.engine.devices import share
+from mgd.engine.metrics import Scores, evaluate
+from mgd.engine.objective import Objective
+from mgd.engine.optim import build_optimizer, build_scheduler
+from mgd.engine.pipeline import Pipeline
+from mgd.engine.runlog import Reporter, Row, RunFolder
+from mgd.errors import InputError
+from mgd.rematch import RematchSchedule, update_matching
+
+
+class Trainer:
+    """Trains a student, with or without a teacher.
+
+    Args:
+        fabric: Launched.
+        config: The run.
+        pipeline: Its data.
+        objective: Its networks and losses, on the device.
+        reporter: Told what happens, on rank 0.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        config: RunConfig,
+        pipeline: Pipeline,
+        objective: Objective,
+        reporter: Reporter,
+    ):
+        self.fabric, self.config, self.pipeline = fabric, config, pipeline
+        self.objective, self.reporter = objective, reporter
+        self.distiller = objective.network if isinstance(objective.network, Distiller) else None
+        steps = pipeline.train_batches.num_batches
+        optimizer = build_optimizer(objective, config.schedule)
+        self.scheduler = build_scheduler(optimizer, config.schedule, steps)
+        self.model, self.optimizer = fabric.setup(objective, optimizer)
+        self.rematch = RematchSchedule(config.distillation.mgd_update_freq)
+        self.epoch, self.step = config.schedule.start_epoch, 0
+        self.best: dict[str, float] = {"epoch": -1, "top1": -1.0, "top5": -1.0}
+        self.matching = {"matching_cost": math.nan, "matching_churn": math.nan}
+        self.sums = self._no_sums()
+        self.terms = ["loss", *(f"loss_{name}" for name in objective.weights), "train_top1"]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of `summary.csv`; the loss is the sum of its terms."""
+        matching = list(self.matching) if self.distiller and self.distiller.points else []
+        teacher = ["teacher_top1", "teacher_top5"] if self.distiller else []
+        valid = ["valid_loss", "valid_top1", "valid_top5"]
+        times = ["images_per_s", "data_wait", "seconds"]
+        return ["epoch", "lr", *self.terms, *valid, *teacher, *matching, *times]
+
+    def fit(self, folder: RunFolder | None, teacher: Scores | None) -> None:
+        """Trains the epochs that are left; rank 0 has a folder and writes."""
+        for epoch in range(self.epoch, self.config.schedule.total_epochs):
+            start = time.perf_counter()
+            self.epoch = epoch
+            if self.step == 0 and self.rematch.due(epoch):
+                self._update_matching(folder)
+            row = {"epoch": epoch, "lr": self.scheduler.get_last_lr()[0], **self._train(folder)}
+            scores = self.score(self.pipeline.valid)
+            row |= {
+                "valid_loss": scores.loss,
+                "valid_top1": scores.top1,
+                "valid_top5": scores.top5,
+                "teacher_top1": teacher.top1 if teacher else None,
+                "teacher_top5": teacher.top5 if teacher else None,
+                **self.matching,
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+            self.epoch, self.step, self.sums = epoch + 1, 0, self._no_sums()
+            is_best = scores.top1 > self.best["top1"]
+            if is_best:
+                self.best = {"epoch": epoch, "top1": scores.top1, "top5": scores.top5}
+            if folder is not None:
+                self._write(folder, row, is_best)
+            self.reporter.end_epoch(row)
+
+    def score(self, loader: Any) -> Scores:
+        """Evaluates the student as it is."""
+        batches = self.pipeline.batches(loader)
+        return evaluate(
+            self.objective.student,
+            batches,
+            self.pipeline.prepare,
+            self.pipeline.num_classes,
+            self.pipeline.device,
+        )
+
+    def _train(self, folder: RunFolder | None) -> Row:
+        """Runs the rest of an epoch and returns its means."""
+        batches = self.pipeline.train_batches.at(self.epoch, self.step)
+        schedule, every = self.config.schedule, self.config.output.checkpoint_every
+        steps = batches.num_batches
+        self.model.train()
+        self.reporter.start_epoch(self.epoch, schedule.total_epochs, steps, self.step)
+        begin = previous = time.perf_counter()
+        waited, seen = 0.0, 0
+        for batch in self.pipeline.batches(self.pipeline.train):
+            waited += time.perf_counter() - previous
+            size = batches.batch_size(self.step)
+            self._step(batch, size)
+            self.step += 1
+            seen += size
+            if self.step % self.config.output.print_freq == 0 or self.step == steps:
+                speed = seen / (time.perf_counter() - begin)
+                self.reporter.step(self.step, {**self._means(), "images_per_s": speed})
+            if every and self.step % every == 0 and self.step < steps:
+                self.save(folder)
+            previous = time.perf_counter()
+        # DDP gives every rank the BatchNorm statistics of rank 0 before each step, not after.
+        share(self.objective.buffers())
+        seconds = max(time.perf_counter() - begin, 1e-9)
+        return {
+            **self._means(),
+            "images_per_s": round(seen / seconds, 1),
+            "data_wait": round(waited / seconds, 4),
+        }
+
+    def _step(self, batch: Batch, size: int) -> None:
+        """Takes one optimizer step; nothing here waits for the device."""
+        # What is drawn in a step is a function of its number, so a resume draws the same.
+        seed = mix(self.config.schedule.seed, self.epoch, self.step)
+        torch.manual_seed(mix(seed, self.fabric.global_rank, 0))
+        images, labels = self.pipeline.prepare(batch)
+        logits, terms = self.model(images, labels)
+        values = torch.stack(list(terms.values()))
+        # Ranks may have one image more or less; DDP averages over ranks, this over images.
+        loss = values.sum() * (self.fabric.world_size / size)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.optimizer.step()
+        self.scheduler.step()
+        with torch.no_grad():
+            right = (logits.argmax(1) == labels).sum()
+            count = torch.full_like(right, len(labels))
+            self.sums += torch.stack([*values.detach().double().sum(1), right, count])
+
+    def _means(self) -> Row:
+        """Returns the epoch's means so far, over all ranks.
+
+        Raises:
+            InputError: If the loss is no number any more.
+        """
+        sums = self.sums.clone()
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        *terms, right, count = sums.tolist()
+        means = [value / count for value in terms]
+        row = dict(zip(self.terms, [sum(means), *means, 100 * right / count], strict=True))
+        if not math.isfinite(row["loss"]):
+            wrong = [name for name, value in row.items() if not math.isfinite(value)]
+            raise InputError(
+                f"the loss is not finite at epoch {self.epoch}, step {self.step} "
+                f"({', '.join(wrong[1:])}); lower --lr or raise --loss-factor, then go on from the "
+                "last checkpoint with --resume auto"
+            )
+        return row
+
+    def _update_matching(self, folder: RunFolder | None) -> None:
+        if self.distiller is None or not self.distiller.points:
+            return
+        torch.manual_seed(mix(self.config.schedule.seed, self.epoch, -1))
+        loader = self.pipeline.matching
+        images = (self.pipeline.prepare(batch)[0] for batch in self.pipeline.batches(loader))
+        reports = update_matching(self.distiller, images, self.config.distillation.mgd_images)
+        self.matching = {
+            "matching_cost": sum(report.cost_after for report in reports) / len(reports),
+            "matching_churn": sum(report.churn for report in reports) / len(reports),
+        }
+        if folder is not None:
+            folder.write_matching(self.distiller, reports, self.epoch)
+
+    def _no_sums(self) -> torch.Tensor:
+        shape = len(self.objective.weights) + 2
+        return torch.zeros(shape, dtype=torch.float64, device=self.pipeline.device)
+
+    def _write(self, folder: RunFolder, row: Row, is_best: bool) -> None:
+        folder.add_row(row)
+        if is_best:
+            save_checkpoint(self.state(), folder.path / "best.ckpt")
+            save_student(self.objective.student, folder.path / "student.safetensors")
+        self.save(folder)
+
+    def save(self, folder: RunFolder | None) -> None:
+        """Writes `last.ckpt`, on the rank that has the folder."""
+        if folder is not None:
+            save_checkpoint(self.state(), folder.path / "last.ckpt", keep_previous=True)
+
+    def state(self) -> State:
+        """Returns all that a resumed run needs, as tensors and primitives."""
+        return {
+            "student": self.objective.student.state_dict(),
+            "distiller": self.distiller.points.state_dict() if self.distiller else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "rng": torch.get_rng_state(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": self.best,
+            "sums": self.sums,
+            "matching": self.matching,
+            "config": self.config.flat(),
+        }
+
+    def load(self, state: State) -> None:
+        """Goes back to a state.
+
+        Raises:
+            InputError: If it belongs to other networks or another method.
+        """
+        config = self.config.flat()
+        for name in ("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-size"):
+            if state["config"].get(name) != config[name]:
+                raise InputError(
+                    f"the checkpoint was made with --{name} {state['config'].get(name)}, not "
+                    f"{config[name]}; give the same, or another --experiment"
+                )
+        self.objective.student.load_state_dict(state["student"])
+        if self.distiller is not None:
+            self.distiller.points.load_state_dict(state["distiller"])
+            self.distiller.matching_is_solved = True
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        torch.set_rng_state(state["rng"])
+        self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
+        self.sums, self.matching = state["sums"].to(self.pipeline.device), state["matching"]
