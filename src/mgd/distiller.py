@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
 from mgd.discovery import discover_points, resolve_points
 from mgd.errors import InputError, TapError
@@ -155,9 +156,14 @@ class Distiller(nn.Module):
             DistillationPoint(pair, REDUCERS[reducer], solver) for pair in pairs
         ).to(example.device)
         self.matching_is_solved = False
-        teacher.requires_grad_(False)
+        self._margin_handles: list[RemovableHandle] = []
         self.train(student.training)
-        self._start(example)
+        try:
+            self._start(example)
+        except Exception:
+            self.close()
+            raise
+        teacher.requires_grad_(False)
         # DDP would otherwise send these with every step.
         self._ddp_params_and_buffers_to_ignore = self.constants()
         refresh = _MarginRefresh(self)
@@ -330,7 +336,8 @@ def _drop_teacher(module: nn.Module, state: dict[str, Any], prefix: str, metadat
         del state[key]
 
 
-def _expect_no_teacher(module: nn.Module, incompatible: Any) -> None:
+def _expect_no_teacher(module: Distiller, incompatible: Any) -> None:
+    module.matching_is_solved = True
     incompatible.missing_keys[:] = [
         key for key in incompatible.missing_keys if "tapped_teacher." not in key
     ]
