@@ -1,0 +1,441 @@
+"""Distiller: what is trained, what is frozen, and one loss per image and point."""
+
+import copy
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import mgd
+
+
+def stage(inputs, outputs, norm=True, stride=1):
+    layers = [nn.Conv2d(inputs, outputs, 3, stride, padding=1)]
+    return layers + ([nn.BatchNorm2d(outputs)] if norm else []) + [nn.ReLU(inplace=True)]
+
+
+class Net(nn.Module):
+    """Two stages, tapped in front of `low.-1` and `high.-1`, and a head."""
+
+    def __init__(self, channels=(4, 6), norm=True, stride=1, classes=5):
+        super().__init__()
+        self.low = nn.Sequential(*stage(3, channels[0], norm))
+        self.high = nn.Sequential(*stage(channels[0], channels[1], norm, stride))
+        self.head = nn.Linear(channels[1], classes)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.5, 0.5)
+
+    def forward(self, x):
+        return self.head(self.high(self.low(x)).mean((2, 3)))
+
+
+IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+POINTS = [("low.2", "low.2"), ("high.2", "high.2")]
+BARE = [("low.1", "low.1"), ("high.1", "high.1")]  # without BatchNorm
+
+
+def teacher_net(**options):
+    return Net(**{"channels": (8, 14), **options})
+
+
+def make(teacher=None, student=None, **options):
+    return mgd.Distiller(
+        teacher or teacher_net(),
+        student or Net(),
+        **{"points": POINTS, "example": IMAGES, **options},
+    )
+
+
+# --- what a forward gives
+
+
+def test_forward_gives_the_students_logits_and_losses_per_image():
+    distiller = make().eval()
+    logits, point_losses, kd_loss = distiller(IMAGES)
+    assert torch.equal(logits, distiller.student(IMAGES))
+    assert point_losses.shape == (6, 2)
+    assert kd_loss.shape == (6,)
+    assert (point_losses > 0).all()
+    assert (kd_loss > 0).all()
+
+
+def test_losses_are_those_of_the_parts():
+    distiller = make().eval()
+    _, point_losses, kd_loss = distiller(IMAGES)
+    ours, theirs = (net.high[:2](net.low(IMAGES)) for net in (distiller.student, distiller.teacher))
+    point = distiller.points[1]
+    grouped = theirs[:, point.matcher.matching]
+    margin = mgd.margin_from_norm(distiller.teacher.high[1])[point.matcher.matching].mean(0)
+    target = mgd.REDUCERS["amp"].features(grouped)
+    torch.testing.assert_close(point_losses[:, 1], mgd.partial_l2(point.norm(ours), target, margin))
+    logits = distiller.student(IMAGES), distiller.teacher(IMAGES)
+    torch.testing.assert_close(kd_loss, mgd.logit_kd(*logits, 1.5))
+
+
+@pytest.mark.parametrize("reducer", mgd.REDUCERS)
+def test_every_reducer_trains(reducer):
+    distiller = make(reducer=reducer)
+    distiller.matching_is_solved = True
+    distiller(IMAGES).point_losses.sum().backward()
+    assert distiller.student.low[0].weight.grad.any()
+
+
+def test_images_do_not_mix_in_eval_mode():
+    distiller = make().eval()
+    together = distiller(IMAGES)
+    for image in range(len(IMAGES)):
+        alone = distiller(IMAGES[image : image + 1])
+        for ours, theirs in zip(alone, together, strict=True):
+            torch.testing.assert_close(ours[0], theirs[image])
+
+
+def test_temperature_reaches_the_kd_loss():
+    teacher, student = teacher_net(), Net()
+    warm = make(teacher, student, kd_temperature=4.0).eval()
+    kd_loss = warm(IMAGES).kd_loss
+    torch.testing.assert_close(kd_loss, mgd.logit_kd(student(IMAGES), teacher(IMAGES), 4.0))
+
+
+def test_without_kd_the_loss_is_zero_and_outputs_may_differ():
+    distiller = make(teacher_net(classes=9), kd_temperature=None).eval()
+    logits, point_losses, kd_loss = distiller(IMAGES)
+    assert kd_loss.tolist() == [0] * 6
+    assert logits.shape == (6, 5)
+    assert point_losses.shape == (6, 2)
+
+
+def test_without_points_logit_kd_is_left():
+    distiller = make(points=()).eval()
+    _, point_losses, kd_loss = distiller(IMAGES)
+    assert point_losses.shape == (6, 0)
+    assert (kd_loss > 0).all()
+
+
+# --- gradients
+
+
+def test_gradients_reach_the_student_and_the_norms_and_never_the_teacher():
+    distiller = make()
+    distiller.matching_is_solved = True
+    logits, point_losses, kd_loss = distiller(IMAGES)
+    (F.cross_entropy(logits, torch.arange(6) % 5) + point_losses.sum() + kd_loss.sum()).backward()
+    without = [
+        name
+        for name, parameter in distiller.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
+    # A convolution's bias before a BatchNorm has no effect, so its gradient is rounding or zero.
+    assert [name for name in without if not name.endswith("0.bias")] == [
+        f"tapped_teacher.network.{name}"
+        for name, _ in distiller.teacher.named_parameters()
+        if not name.endswith("0.bias")
+    ]
+    assert all(parameter.grad is None for parameter in distiller.teacher.parameters())
+
+
+def test_the_teacher_runs_without_autograd():
+    distiller = make()
+    seen = []
+    distiller.teacher.high.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    distiller.eval()(IMAGES)
+    assert not seen[0].requires_grad
+
+
+def test_training_lowers_the_feature_loss():
+    distiller = make()
+    distiller.matching_is_solved = True
+    weights = [*distiller.student.parameters(), *distiller.points.parameters()]
+    optimizer = torch.optim.SGD(weights, lr=1e-3)
+    losses = []
+    for _ in range(40):
+        loss = distiller(IMAGES).point_losses.sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+# --- the teacher is frozen
+
+
+def test_the_teacher_is_in_eval_mode_whatever_train_is_called_with():
+    outer = nn.Sequential(make(teacher_net().train()))
+    for mode in (True, False, True):
+        outer.train(mode)
+        assert not any(module.training for module in outer[0].teacher.modules())
+        assert outer[0].student.training is mode
+        assert outer[0].points[0].norm.training is mode
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_student_keeps_its_mode(mode):
+    student = Net().train(mode)
+    assert make(student=student).training is mode
+    assert student.low[1].training is mode
+
+
+def test_training_leaves_the_teacher_as_it_was():
+    distiller = make()
+    distiller.matching_is_solved = True
+    before = copy.deepcopy(distiller.teacher.state_dict())
+    distiller(IMAGES).point_losses.sum().backward()
+    torch.optim.SGD(distiller.parameters(), lr=0.1).step()
+    for name, value in distiller.teacher.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_making_and_observing_leave_the_students_statistics_as_they_were():
+    student = Net()
+    before = copy.deepcopy(student.state_dict())
+    distiller = make(student=student)
+    distiller.observe(IMAGES)
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert distiller.points[0].norm.num_batches_tracked == 0
+
+
+# --- state
+
+
+def test_the_networks_are_the_objects_that_were_given():
+    teacher, student = teacher_net(), Net()
+    distiller = make(teacher, student)
+    assert distiller.teacher is teacher
+    assert distiller.student is student
+
+
+def test_the_teacher_is_not_in_the_state_dict_and_is_not_missed():
+    distiller = make()
+    state = distiller.state_dict()
+    assert not any("teacher" in key for key in state)
+    for part in ("matcher.matching", "margin", "norm.weight", "norm.running_mean"):
+        assert f"points.1.{part}" in state
+    distiller.load_state_dict(state, strict=True)
+
+
+def test_what_else_is_missing_is_still_an_error():
+    distiller = make()
+    state = distiller.state_dict()
+    del state["points.0.norm.weight"]
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\).*points.0.norm.weight"'):
+        distiller.load_state_dict(state)
+
+
+def test_state_restores_losses_inside_another_module():
+    one = make()
+    one.matching_is_solved = True
+    one(IMAGES)  # moves the norms' statistics
+    teacher = copy.deepcopy(one.teacher)
+    other = make(teacher, Net())
+    nn.ModuleDict({"d": other}).load_state_dict(nn.ModuleDict({"d": one}).state_dict())
+    for ours, theirs in zip(other.eval()(IMAGES), one.eval()(IMAGES), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_the_students_own_state_dict_is_that_of_the_plain_network():
+    student = Net()
+    keys = list(student.state_dict())
+    assert list(make(student=student).student.state_dict()) == keys
+
+
+# --- margins follow the teacher's weights
+
+
+@pytest.mark.parametrize("part", ["", "high"])
+def test_margins_follow_when_teacher_weights_are_loaded(part):
+    distiller = make()
+    module = distiller.teacher.get_submodule(part)
+    module.load_state_dict({key: value + 0.3 for key, value in module.state_dict().items()})
+    for point, norm in zip(
+        distiller.points, (distiller.teacher.low[1], distiller.teacher.high[1]), strict=True
+    ):
+        assert torch.equal(point.margin, mgd.margin_from_norm(norm))
+
+
+def test_margins_of_a_copy_are_left_alone():
+    distiller = make()
+    before = distiller.points[1].margin.clone()
+    twin = copy.deepcopy(distiller.teacher)
+    twin.load_state_dict({key: value + 0.3 for key, value in twin.state_dict().items()})
+    assert torch.equal(distiller.points[1].margin, before)
+
+
+def test_without_a_batch_norm_the_margin_is_measured():
+    distiller = make(teacher_net(norm=False), Net(norm=False), points=BARE).eval()
+    features = distiller.teacher.high[0](distiller.teacher.low(IMAGES))
+    torch.testing.assert_close(distiller.points[1].margin, mgd.margin_from_features(features))
+    assert torch.isfinite(distiller(IMAGES).point_losses).all()
+
+
+# --- channels and sizes that differ
+
+
+def test_a_student_wider_than_its_teacher():
+    distiller = make(Net(channels=(3, 4)), Net(channels=(8, 14))).eval()
+    assert distiller.points[1].matcher.matching.shape == (1, 14)
+    assert distiller(IMAGES).point_losses.shape == (6, 2)
+
+
+@pytest.mark.parametrize(("teacher_stride", "student_stride"), [(2, 1), (1, 2), (1, 3)])
+def test_of_unequal_maps_the_larger_is_pooled(teacher_stride, student_stride):
+    distiller = make(teacher_net(stride=teacher_stride), Net(stride=student_stride)).eval()
+    size = -(-8 // max(teacher_stride, student_stride))
+    student = distiller.student.high[:2](distiller.student.low(IMAGES))
+    teacher = distiller.teacher.high[:2](distiller.teacher.low(IMAGES))
+    pooled = [F.adaptive_avg_pool2d(x, size) for x in (student, teacher)]
+    for ours, theirs in zip(distiller.points[1].align(student, teacher), pooled, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert distiller(IMAGES).point_losses.shape == (6, 2)
+
+
+def test_images_of_another_size_than_the_example():
+    assert make().eval()(torch.randn(2, 3, 12, 10)).point_losses.shape == (2, 2)
+
+
+def test_a_network_changed_afterwards_is_told():
+    distiller = make().eval()
+    distiller.student.low = nn.Sequential(*stage(3, 4))
+    with pytest.raises(mgd.TapError, match=r"tap 'low.2:input' did not fire"):
+        distiller(IMAGES)
+
+
+def test_channels_changed_afterwards_are_told():
+    distiller = make().eval()
+    distiller.student.high[0], distiller.student.high[1] = stage(4, 7)[:2]
+    distiller.student.head = nn.Linear(7, 5)
+    with pytest.raises(mgd.TapError, match=r"'high.2:input' reads 7 channels, but read 6"):
+        distiller.eval()(IMAGES)
+
+
+# --- moving
+
+
+def test_moving_to_double_gives_the_same_losses():
+    distiller = make().eval()
+    single = distiller(IMAGES)
+    double = distiller.to(torch.float64)(IMAGES.double())
+    assert double.logits.dtype == torch.float64
+    assert double.point_losses.dtype == double.kd_loss.dtype == torch.float32
+    for ours, theirs in zip(double, single, strict=True):
+        torch.testing.assert_close(ours.float(), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_moving_to_bfloat16_keeps_losses_in_float32():
+    distiller = make().eval().to(torch.bfloat16)
+    _, point_losses, kd_loss = distiller(IMAGES.bfloat16())
+    assert point_losses.dtype == kd_loss.dtype == torch.float32
+    assert torch.isfinite(point_losses).all()
+
+
+def test_autocast_keeps_losses_in_float32():
+    distiller = make().eval()
+    exact = distiller(IMAGES)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = distiller(IMAGES)
+    assert mixed.point_losses.dtype == mixed.kd_loss.dtype == torch.float32
+    torch.testing.assert_close(mixed.point_losses, exact.point_losses, rtol=0.1, atol=0)
+
+
+def test_moving_to_another_device_takes_everything_along():
+    distiller = make().to("meta")
+    tensors = [*distiller.parameters(), *distiller.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+# --- making and closing
+
+
+def test_close_gives_both_networks_back():
+    teacher, student = teacher_net(), Net()
+    with make(teacher, student):
+        assert (student.low[2].inplace, teacher.high[2].inplace) == (False, False)
+    for net in (teacher, student):
+        for module in net.modules():
+            assert not module._forward_hooks
+            assert not module._forward_pre_hooks
+            assert not module._load_state_dict_post_hooks
+        assert net.low[2].inplace
+        assert net.high[2].inplace
+
+
+def test_the_first_training_step_warns_of_an_unsolved_matching_once(caplog):
+    distiller = make()
+    distiller.eval()(IMAGES)
+    assert not caplog.records
+    for _ in range(2):
+        distiller.train()(IMAGES)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "call mgd.update_matching first" in caplog.text
+
+
+def test_a_loaded_matching_needs_no_warning(caplog):
+    distiller = make()
+    distiller.load_state_dict(make().state_dict())
+    distiller.train()(IMAGES)
+    assert not caplog.records
+
+
+def test_the_first_matching_is_that_of_the_example():
+    distiller = make().eval()
+    student = distiller.student.low[:2](IMAGES)
+    teacher = distiller.teacher.low[:2](IMAGES)
+    matching = mgd.assign(mgd.channel_distance(student, teacher))
+    assert torch.equal(distiller.points[0].matcher.matching, matching)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"example": None}, "needs `example`, a batch of images"),
+        ({"reducer": "max"}, "unknown reducer 'max'; choose one of sm, rd, amp, sp"),
+        ({"kd_temperature": 0.0}, r"`kd_temperature` \(=0.0\) must be above 0, or None"),
+        ({"points": [("low.2", "lov.2")]}, "Net has no module 'lov.2'; nearest: low.2"),
+        ({"solver": "lapjv"}, "unknown solver 'lapjv'"),
+    ],
+)
+def test_an_unusable_argument_is_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+def test_logits_of_other_classes_are_told():
+    with pytest.raises(mgd.InputError, match=r"\(6, 9\).*\(6, 5\).*pass kd_temperature=None"):
+        make(teacher_net(classes=9))
+
+
+def test_a_failed_start_leaves_the_networks_alone():
+    teacher, student = teacher_net(classes=9), Net()
+    with pytest.raises(mgd.InputError):
+        make(teacher, student)
+    hooks = [m for net in (teacher, student) for m in net.modules() if m._forward_pre_hooks]
+    assert hooks == []
+    assert student.low[2].inplace
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_a_norm_that_is_no_batch_norm_is_told():
+    taps = mgd.Tap("high.2", "input"), mgd.Tap("high.2", "input")
+    with pytest.raises(mgd.InputError, match="norm 'head' is no BatchNorm"):
+        make(points=[mgd.PointPair(*taps, norm="head")])
+
+
+def test_a_given_norm_is_kept():
+    taps = mgd.Tap("high.0", "output"), mgd.Tap("high.0", "output")
+    distiller = make(points=[mgd.PointPair(*taps, norm="high.1")])
+    margin = mgd.margin_from_norm(distiller.teacher.high[1])
+    assert torch.equal(distiller.points[0].margin, margin)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_distiller_gives_the_same_losses():
+    distiller = make().eval()
+    compiled = torch.compile(distiller, backend="eager")
+    for ours, theirs in zip(compiled(IMAGES), distiller(IMAGES), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    torch._dynamo.reset()
