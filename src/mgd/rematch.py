@@ -1,7 +1,7 @@
 """Update the matching from training images, on a schedule."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,8 @@ def update_matching(
     """Measures channel distances over training images and solves every point's matching anew.
 
     Statistics start afresh; both networks run in eval mode. Under torch.distributed each rank
-    gives its own shard: the sums are added over the ranks, rank 0 solves, and all take its
-    matching. Margins that are measured from features are renewed too.
+    gives its own shard: the sums are added over the ranks and all take rank 0's matching.
+    Margins that are measured from features are renewed too.
 
     Args:
         distiller: Not wrapped in DataParallel or DDP.
@@ -65,25 +65,23 @@ def update_matching(
         One report per point, in order.
 
     Raises:
-        InputError: If the loader gives no images.
+        InputError: If the loader gives no images, or fewer than one is asked for.
 
     Example:
         >>> for report in mgd.update_matching(distiller, loader): print(report.cost_after)
     """
     start = time.perf_counter()
-    device = next(distiller.points.buffers()).device
+    if max_images < 1:
+        raise InputError(f"update_matching: `max_images` (={max_images}) must be at least 1")
     points = list(distiller.iter_points())
-    ranks = dist.get_world_size() if dist.is_initialized() else 1
+    distiller.matching_is_solved = True
+    if not points:
+        return []
+    device = points[0].margin.device
     for point in points:
         point.matcher.reset()
-    budget = -(-max_images // ranks)
-    for batch in loader:
-        images = batch if isinstance(batch, Tensor) else batch[0]
-        images = images[:budget].to(device, non_blocking=True)
-        distiller.observe(images)
-        budget -= len(images)
-        if budget <= 0:
-            break
+    for images in _at_most(_share_of_this_rank(max_images), loader):
+        distiller.observe(images.to(device, non_blocking=True))
     reports = []
     for point in points:
         _sum_over_ranks(point)
@@ -91,8 +89,25 @@ def update_matching(
             raise InputError("update_matching: the loader gave no images")
         reports.append(_solve(point, start))
     distiller.update_margins()
-    distiller.matching_is_solved = True
     return reports
+
+
+def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:
+    if budget == 0:
+        return
+    for batch in loader:
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        yield images[:budget]
+        budget -= len(images)
+        if budget <= 0:
+            return
+
+
+def _share_of_this_rank(images: int) -> int:
+    if not dist.is_initialized():
+        return images
+    share, rest = divmod(images, dist.get_world_size())
+    return share + (dist.get_rank() < rest)
 
 
 def _sum_over_ranks(point: DistillationPoint) -> None:
@@ -104,8 +119,7 @@ def _sum_over_ranks(point: DistillationPoint) -> None:
 def _solve(point: DistillationPoint, start: float) -> MatchingReport:
     matcher = point.matcher
     before, cost_before = matcher.matching.clone(), matcher.cost()
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        matcher.solve()
+    matcher.solve()  # on every rank, so that unusable distances end all of them
     if dist.is_initialized():
         dist.broadcast(matcher.matching, src=0)
     return MatchingReport(
