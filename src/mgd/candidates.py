@@ -97,8 +97,7 @@ class _Search:
             if any(by is other for other in skipped):
                 continue
             candidate = self._place(by)
-            # Where nothing is negative, the features are rectified already.
-            if candidate is not None and (by.node is after or by.tensor.min() < 0):
+            if candidate is not None and (by.node is after or not self._is_activated(by.node)):
                 yield self._joined(after, candidate.level) or candidate
 
     def streams(self) -> Iterator[Candidate]:
@@ -211,6 +210,14 @@ class _Search:
                 done.add(after)
                 yield source, after
 
+    def _is_activated(self, node: Node) -> bool:
+        """Tells whether a tensor comes out of an activation, through pooling at most."""
+        while node is not None and (is_reshaping(node) or "Pool" in node.name()):
+            node = next(iter(parents_of(node)), None)
+        makers = self.trace.makers.get(node, [])
+        activated = any(is_activation(self.trace.modules[path]) for path in makers)
+        return node is not None and (activated or self._is_function(node))
+
     def _is_function(self, node: Node) -> bool:
         makers = self.trace.makers.get(node, [])
         return bool(node.name().startswith(_ACTIVATIONS)) and not any(
@@ -238,8 +245,12 @@ class _Search:
         return tensor.dim() == 3
 
     def _reads_conv(self, by: Sighting) -> bool:
+        """Tells whether an activation reads a 1x1 convolution, at many positions."""
         makers = [self.trace.modules[path] for path in self.trace.makers.get(by.node, [])]
-        return any(isinstance(made, nn.Conv2d) and made.kernel_size == (1, 1) for made in makers)
+        is_map = by.tensor.dim() == 4 and by.tensor[0, 0].numel() > 1
+        return is_map and any(
+            isinstance(made, nn.Conv2d) and made.kernel_size == (1, 1) for made in makers
+        )
 
     def _joined(self, node: Node, level: int) -> Candidate | None:
         """Follows an activation that is one branch of a concatenation to the whole.

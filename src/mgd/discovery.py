@@ -139,10 +139,10 @@ def _stage_ends(candidates: list[Candidate]) -> dict[int, Candidate]:
 
 def _is_isotropic(candidates: list[Candidate]) -> bool:
     """Tells whether a network works at one resolution, a stem of convolutions aside."""
-    streams = [candidate.level for candidate in candidates if candidate.is_stream]
-    levels = {candidate.level for candidate in candidates}
-    most_are_streams = len(set(streams)) == 1 and 2 * len(streams) > len(candidates)
-    return len(levels) == 1 or most_are_streams
+    levels = [candidate.level for candidate in candidates]
+    streams = {candidate.level for candidate in candidates if candidate.is_stream}
+    is_most = len(streams) == 1 and 2 * sum(level in streams for level in levels) > len(levels)
+    return is_most or len(set(levels)) == 1
 
 
 def _steps(candidates: list[Candidate], count: int) -> list[Candidate]:

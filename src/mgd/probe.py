@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from mgd.errors import TapError
+from mgd.errors import InputError, TapError
 from mgd.taps import Side, Tap, TappedModel
 
 Node = Any
@@ -82,8 +82,7 @@ class Trace:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(_out_of_place(network))
             stack.enter_context(self._watching())
-            # A leaf that needs gradients must not be written to; its product may.
-            output = network(example[:1].detach().requires_grad_() * 1)
+            output = _run(network, example[:1])
         self._link([leaf.grad_fn for leaf in tree_leaves(output) if isinstance(leaf, Tensor)])
 
     @contextmanager
@@ -172,6 +171,17 @@ def probe(network: nn.Module, taps: list[Tap], example: Tensor) -> list[Reading]
         tapped.close()
     trace = Trace(network, example)
     return [trace.read(tap) for tap in taps]
+
+
+def _run(network: nn.Module, images: Tensor) -> Any:
+    try:
+        # A leaf that needs gradients must not be written to; its product may.
+        return network(images.detach().requires_grad_() * 1)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"{type(network).__name__} cannot run on an example of shape {tuple(images.shape)}: "
+            f"{error}; give images of the size and channels that it takes"
+        ) from error
 
 
 @contextmanager

@@ -68,7 +68,8 @@ class RichReporter(Reporter):
             f"loss {row['loss']:.3f} ({terms})  "
             f"Acc@1 {row['valid_top1']:.3f} Acc@5 {row['valid_top5']:.3f}"
             + (f"  teacher {teacher:.3f}" if teacher is not None else "")
-            + f"  {row['images_per_s']:.0f} images/s, {100 * row['data_wait']:.0f} % waiting for data"
+            + f"  {row['images_per_s']:.0f} images/s, "
+            + f"{100 * row['data_wait']:.0f} % waiting for data"
         )
 
     def close(self) -> None:

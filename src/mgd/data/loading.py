@@ -5,6 +5,7 @@ number of workers nor of ranks nor a resume changes what is seen.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -35,9 +36,19 @@ class ImageDataset(Dataset[Batch]):
     def __getitem__(self, key: Key) -> Batch:
         epoch, index = key
         image = self.split.image(index)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(mix(self.seed, epoch, index))
+        with _drawing_from(mix(self.seed, epoch, index)):
             return self.transform(image), torch.tensor(self.split.labels[index])
+
+
+@contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Seeds torch's CPU generator for a while; `torch.manual_seed` would take 0.4 ms an image."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
 
 
 def mix(seed: int, epoch: int, index: int) -> int:
@@ -137,4 +148,5 @@ def build_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # else each epoch would draw from the run's
     )

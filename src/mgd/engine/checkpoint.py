@@ -3,13 +3,13 @@
 import hashlib
 import logging
 import os
-import tempfile
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mgd.errors import InputError
@@ -34,7 +34,7 @@ def save_checkpoint(state: State, path: Path, keep_previous: bool = False) -> No
     """
     state = {"format": FORMAT, **state}
     state["checksum"] = checksum(state)
-    _replace(path, lambda temporary: torch.save(state, temporary), keep_previous)
+    _replace(path, lambda file: torch.save(state, file), keep_previous)
 
 
 def save_student(student: nn.Module, path: Path) -> None:
@@ -44,16 +44,15 @@ def save_student(student: nn.Module, path: Path) -> None:
         name: value.detach().cpu().clone().contiguous()
         for name, value in student.state_dict().items()
     }
-    _replace(path, lambda temporary: save_file(weights, temporary, metadata={"format": "pt"}))
+    _replace(path, lambda file: file.write(save(weights, metadata={"format": "pt"})))
 
 
-def _replace(path: Path, write: Any, keep_previous: bool = False) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    temporary = Path(name)
+def _replace(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool = False) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
             os.fsync(file.fileno())
         if keep_previous and path.exists():
             path.replace(path.with_name("previous.ckpt"))

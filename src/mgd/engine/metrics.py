@@ -76,7 +76,7 @@ def evaluate(
     return Scores(
         loss=float(loss.compute()),
         top1=100 * float(right.sum()) / max(total, 1),
-        top5=100 * float(top5.compute()),
+        top5=round(100 * float(top5.compute()), 4),  # torchmetrics counts in float32
         images=total,
         images_per_second=images_here / max(seconds, 1e-9),
         per_class=tuple(zip(right.tolist(), support.tolist(), strict=True)),

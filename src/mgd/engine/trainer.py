@@ -134,8 +134,7 @@ class Trainer:
     def _step(self, batch: Batch, size: int) -> None:
         """Takes one optimizer step; nothing here waits for the device."""
         # What is drawn in a step is a function of its number, so a resume draws the same.
-        seed = mix(self.config.schedule.seed, self.epoch, self.step)
-        torch.manual_seed(mix(seed, self.fabric.global_rank, 0))
+        self._seed(self.step)
         images, labels = self.pipeline.prepare(batch)
         logits, terms = self.model(images, labels)
         values = torch.stack(list(terms.values()))
@@ -174,7 +173,7 @@ class Trainer:
     def _update_matching(self, folder: RunFolder | None) -> None:
         if self.distiller is None or not self.distiller.points:
             return
-        torch.manual_seed(mix(self.config.schedule.seed, self.epoch, -1))
+        self._seed(-1)
         loader = self.pipeline.matching
         images = (self.pipeline.prepare(batch)[0] for batch in self.pipeline.batches(loader))
         reports = update_matching(self.distiller, images, self.config.distillation.mgd_images)
@@ -184,6 +183,12 @@ class Trainer:
         }
         if folder is not None:
             folder.write_matching(self.distiller, reports, self.epoch)
+
+    def _seed(self, step: int) -> None:
+        seed = mix(mix(self.config.schedule.seed, self.epoch, step), self.fabric.global_rank, 0)
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
 
     def _no_sums(self) -> torch.Tensor:
         shape = len(self.objective.weights) + 2

@@ -1,0 +1,91 @@
+"""Pictures of runs, as PNG bytes."""
+
+import io
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from mgd.errors import InputError
+from mgd.report.runs import Run
+
+
+def curves(runs: Sequence[Run]) -> bytes:
+    """Draws validation accuracy against the epoch: a line per group, a band from worst to best."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.group, []).append(run)
+    colours = plt.get_cmap("tab20").colors
+    for index, (name, members) in enumerate(groups.items()):
+        series = [[float(row["valid_top1"]) for row in run.rows] for run in members if run.rows]
+        epochs = list(zip(*series, strict=False))
+        if not epochs:
+            continue
+        numbers = [int(members[0].rows[i]["epoch"]) + 1 for i in range(len(epochs))]
+        colour = colours[index % len(colours)]
+        axes.plot(numbers, [statistics.fmean(e) for e in epochs], label=_plain(name), color=colour)
+        axes.fill_between(
+            numbers, [min(e) for e in epochs], [max(e) for e in epochs], color=colour, alpha=0.12
+        )
+    axes.set(xlabel="epoch", ylabel="validation accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, ncols=2, loc="lower right")
+    return _png(figure)
+
+
+def matching(run: Run) -> bytes:
+    """Draws which teacher channels each student channel took, one panel per point."""
+    plt = _pyplot()
+    figure, panels = plt.subplots(
+        len(run.points),
+        1,
+        figsize=(9, 2.2 * len(run.points) + 0.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    for point, axes in zip(run.points, panels[:, 0], strict=True):
+        for group in point["matching"]:
+            axes.scatter(
+                group, range(len(group)), c=range(len(group)), cmap="tab20", marker="s", s=14
+            )
+        axes.set(
+            xlim=(-1, point["teacher_channels"]),
+            ylim=(len(point["matching"][0]) - 0.5, -0.5),
+            xlabel="teacher channel",
+            ylabel="student channel",
+        )
+        axes.set_title(
+            _plain(
+                f"{point['teacher']} → {point['student']}: distance "
+                f"{point['first_cost']:.2f} → {point['cost_after']:.2f}"
+            ),
+            fontsize=9,
+        )
+        axes.grid(alpha=0.2)
+    return _png(figure)
+
+
+def _plain(text: str) -> str:
+    """Keeps matplotlib from reading a `$` in a name as mathematics."""
+    return text.replace("$", r"\$")
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise InputError(
+            "pictures need matplotlib; pip install 'matching-guided-distillation[report]'"
+        ) from error
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    _pyplot().close(figure)
+    return buffer.getvalue()

@@ -1,0 +1,67 @@
+"""A page about runs: one HTML file that needs nothing else."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from mgd.report import figures
+from mgd.report.runs import Run
+from mgd.report.summary import HEADINGS, Summary, summarize
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse } td, th { padding: .25rem .8rem; text-align: right }
+td:first-child, th:first-child { text-align: left } tr:nth-child(even) { background: #f3f4f6 }
+th { border-bottom: 2px solid #444 } img { max-width: 100% } figcaption { color: #555 }
+"""
+
+
+def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[str] = ()) -> None:
+    """Writes a page with the table, the learning curves and each group's matching.
+
+    Names of runs and classes come from the user's folders and are shown as text, whatever is
+    in them.
+
+    Args:
+        runs: At least one.
+        path: The HTML file.
+        title: Heading.
+        notes: Paragraphs below it.
+    """
+    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes)]
+    summaries = summarize(runs)
+    if summaries:
+        parts.append(_table(summaries))
+    if any(run.rows for run in runs):
+        parts.append("<h2>Learning curves</h2>")
+        parts.append(_picture(figures.curves(runs), "Mean over seeds; the band spans all seeds."))
+    shown = set()
+    for run in runs:
+        if run.points and run.group not in shown:
+            shown.add(run.group)
+            parts.append(f"<h2>Matching of {escape(run.name)}</h2>")
+            caption = "Each row is a student channel, its marks the teacher channels it follows."
+            parts.append(_picture(figures.matching(run), caption))
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
+    )
+    path.write_text(page)
+
+
+def _table(summaries: Sequence[Summary]) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in summary.cells()) + "</tr>"
+        for summary in summaries
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _picture(png: bytes, caption: str) -> str:
+    data = base64.b64encode(png).decode()
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )

@@ -1,0 +1,93 @@
+"""Summary: one row per group of runs that differ in their seed."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mgd.report.runs import Run
+
+HEADINGS = (
+    "method",
+    "accuracy, %",
+    "gap recovered",
+    "trained parameters",
+    "seconds",
+    "matching cost",
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a group of runs came to."""
+
+    group: str
+    runs: int
+    accuracy: float
+    """Mean top-1, percent."""
+    spread: float
+    """Standard deviation over the runs, percent; 0 for one run."""
+    gap_recovered: float | None
+    """(this - alone) / (teacher - alone), where a student alone and a teacher are known."""
+    trained_parameters: int
+    seconds: float
+    cost: tuple[float, float] | None
+    """Mean channel distance of the matched pairs before the first and after the last update."""
+
+    def cells(self) -> tuple[str, ...]:
+        """Returns the row under `HEADINGS`."""
+        gap = "" if self.gap_recovered is None else f"{100 * self.gap_recovered:+.0f} %"
+        cost = "" if self.cost is None else f"{self.cost[0]:.2f} → {self.cost[1]:.2f}"
+        accuracy = (
+            f"{self.accuracy:.1f} ± {self.spread:.1f}"
+            if self.runs > 1
+            else (f"{self.accuracy:.1f}")
+        )
+        parameters = f"{self.trained_parameters:,}".replace(",", " ")
+        return (self.group, accuracy, gap, parameters, f"{self.seconds:.1f}", cost)
+
+
+def summarize(runs: Sequence[Run]) -> list[Summary]:
+    """Summarises finished runs, in the order their groups first appear."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.accuracy is not None:
+            groups.setdefault(run.group, []).append(run)
+    return [_summarize(name, members, groups) for name, members in groups.items()]
+
+
+def _summarize(name: str, runs: list[Run], groups: dict[str, list[Run]]) -> Summary:
+    accuracies = [run.accuracy for run in runs if run.accuracy is not None]
+    points = [point for run in runs for point in run.points]
+    cost = None
+    if points:
+        first = statistics.fmean(point["first_cost"] for point in points)
+        cost = first, statistics.fmean(point["cost_after"] for point in points)
+    return Summary(
+        group=name,
+        runs=len(runs),
+        accuracy=statistics.fmean(accuracies),
+        spread=statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
+        gap_recovered=_gap(runs, groups),
+        trained_parameters=runs[0].result["trained_parameters"],
+        seconds=statistics.fmean(run.result["seconds"] for run in runs),
+        cost=cost,
+    )
+
+
+def _gap(runs: list[Run], groups: dict[str, list[Run]]) -> float | None:
+    """Compares with the student alone: the group of the same network and data, undistilled."""
+    same = ("arch", "data", "size", "train-images")
+    taught = [run.result.get("teacher_top1") for run in runs]
+    alone = [
+        run.accuracy
+        for members in groups.values()
+        for run in members
+        if run.options["distiller"] == "none"
+        and all(run.options[key] == runs[0].options[key] for key in same)
+        and run.accuracy is not None
+    ]
+    if None in taught or not alone:
+        return None
+    teacher, baseline = statistics.fmean(taught), statistics.fmean(alone)
+    mine = statistics.fmean(run.accuracy for run in runs if run.accuracy is not None)
+    return (mine - baseline) / (teacher - baseline) if teacher != baseline else None
