@@ -115,7 +115,7 @@ def _load_torchvision(network: nn.Module, name: str) -> None:
     published = getattr(enum, "IMAGENET1K_V1", None) or next(iter(enum))
     try:
         state = published.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError) as error:
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another hash
         raise InputError(
             f"the pretrained weights of '{name}' are not in the cache and cannot be downloaded "
             f"({error}); use --use-pretrained 0, or give a file with --teacher-resume or "

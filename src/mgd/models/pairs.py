@@ -6,6 +6,8 @@ its points. It lists, and ignores, one more for MobileNet-V2 and ShuffleNet-V2; 
 point weighs 1 and each one before half as much, leaving the first out changes no weight.
 """
 
+import re
+
 _RESNET_BLOCKS = {
     "resnet18": (2, 2, 2, 2),
     "resnet34": (3, 4, 6, 3),
@@ -47,9 +49,9 @@ TAPS: dict[str, Taps] = {
 
 def taps_of(name: str) -> Taps:
     """Returns the taps of a built-in network by stride, empty for others."""
-    if name.startswith("cifar_resnet"):
-        depth = int(name.removeprefix("cifar_resnet").partition("_")[0])
-        return {1 << i: f"layer{i + 1}.{(depth - 2) // 6 - 1}.relu" for i in range(3)}
+    if cifar := re.fullmatch(r"cifar_resnet(\d+)(_x\d+_\d+)?", name):
+        num_blocks = (int(cifar[1]) - 2) // 6
+        return {1 << i: f"layer{i + 1}.{num_blocks - 1}.relu" for i in range(3)}
     return TAPS.get(name, {})
 
 

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def read_weights(path: str | Path) -> StateDict:
             "{'state_dict': ...} or a safetensors file"
         )
     weights = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    for prefix in ("module.", "_orig_mod."):
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):  # compiled inside or outside
         if all(key.startswith(prefix) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights
@@ -66,14 +66,15 @@ def load_plain(path: Path) -> Any:
     """
     try:
         # timm stores its command line, a plain namespace, beside the weights.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; the error below says more
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"'{path}' is damaged or holds objects other than tensors and plain values, which "
             "are not loaded for safety; save a state dict instead"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged pickle can end in nearly anything
         raise InputError(
             f"'{path}' is damaged or no checkpoint ({type(error).__name__}); use another copy"
         ) from error
@@ -95,7 +96,10 @@ def load_weights(network: nn.Module, weights: StateDict, source: str) -> None:
     """
     own = network.state_dict()
     wrong = {
-        "missing in the file": [key for key in own if key not in weights],
+        # torch counts from zero where an old file has no `num_batches_tracked`.
+        "missing in the file": [
+            key for key in own if key not in weights and not key.endswith(".num_batches_tracked")
+        ],
         "unknown to the network": [key for key in weights if key not in own],
         "of another shape": [
             f"{key} {tuple(weights[key].shape)} for {tuple(own[key].shape)}"
