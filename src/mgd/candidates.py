@@ -101,15 +101,24 @@ class _Search:
                 yield self._joined(after, candidate.level) or candidate
 
     def streams(self) -> Iterator[Candidate]:
-        """Yields the residual sums that blocks with an MLP return."""
+        """Yields the residual sums around MLPs, each where a block returns it.
+
+        Blocks that return something beside it hide it; then the next module that reads it.
+        """
+        returned = [by for by in self.returned.values() if self._holds_mlp(by.path)]
+        read = [by for by in self.trace.sightings.values() if by.side == "input" and self.in_mlp]
+        yield from list(self._sums(returned)) or self._sums(read)
+
+    def _holds_mlp(self, path: str) -> bool:
+        return path != "" and any(_is_inside(by.path, path) for by in self.in_mlp)
+
+    def _sums(self, sightings: Iterable[Sighting]) -> Iterator[Candidate]:
         nodes = set()
-        for path, by in self.returned.items():
+        for by in sightings:
             candidate = self._place(by)
-            holds_mlp = any(_is_inside(inner.path, path) for inner in self.in_mlp)
-            if candidate is None or not holds_mlp or not path or by.node in nodes:
-                continue
             total = behind_reshaping(by.node)
-            if total and total.name().startswith("Add") and len(parents_of(total)) > 1:
+            is_sum = total is not None and total.name().startswith("Add")
+            if candidate and is_sum and len(parents_of(total)) > 1 and by.node not in nodes:
                 nodes.add(by.node)
                 yield replace(candidate, is_stream=True)
 

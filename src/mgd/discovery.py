@@ -113,6 +113,8 @@ def _pair(teacher: list[Candidate], student: list[Candidate]) -> Pairs:
         ends = _last(teacher_ends)
         return _deepest(ends, _steps(student, len(ends)))
     shared = sorted(teacher_ends.keys() & student_ends.keys())
+    if len(shared) < 2:
+        return _deepest(_last(teacher_ends), _last(student_ends))
     pairs = [(teacher_ends[level], student_ends[level]) for level in shared]
     deepest = max(teacher_ends), max(student_ends)
     if not set(deepest) & set(shared):
@@ -132,7 +134,7 @@ def _stage_ends(candidates: list[Candidate]) -> dict[int, Candidate]:
     ranked = sorted(clean, key=lambda candidate: (-candidate.strays, candidate.tick))
     ends = {candidate.level: candidate for candidate in ranked}
     first = clean[0]
-    if len(ends) > _FEW and ends[first.level] is first:
+    if len(ends) > _FEW and first.level < 2 and ends[first.level] is first:
         del ends[first.level]
     return ends
 

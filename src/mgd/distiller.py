@@ -262,6 +262,7 @@ class Distiller(nn.Module):
             _check_logits(teacher_logits, student_logits)
         self.observe(example)
         for point in self.iter_points():
+            _warn_of_dead_channels(point)
             point.matcher.solve()
         self.update_margins()
 
@@ -318,6 +319,20 @@ def _choose(
             f"points '{points}' are unknown; give 'auto' or pairs (teacher path, student path)"
         )
     return discover_points(teacher, student, example)
+
+
+def _warn_of_dead_channels(point: DistillationPoint) -> None:
+    """Counts the channels that are zero everywhere: those have distance 2 to all others."""
+    is_dead = point.matcher.compute() == 2
+    for side, tap, dead in (
+        ("teacher", point.pair.teacher, is_dead.all(0)),
+        ("student", point.pair.student, is_dead.all(1)),
+    ):
+        if dead.any():
+            logger.warning(
+                "%s tap '%s': %d of %d channels are zero on every image of the example",
+                *(side, tap, int(dead.sum()), len(dead)),
+            )
 
 
 def _check_logits(teacher: Any, student: Any) -> None:
