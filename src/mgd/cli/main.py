@@ -6,12 +6,19 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mgd.cli import commands
+from mgd.cli.after import export, report
+from mgd.cli.demo import demo
+from mgd.cli.points import points
 from mgd.errors import InputError
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": commands.train,
     "distill": commands.distill,
     "evaluate": commands.evaluate,
+    "points": points,
+    "report": report,
+    "export": export,
+    "demo": demo,
 }
 
 USAGE = """usage: mgd COMMAND ...

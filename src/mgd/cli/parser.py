@@ -106,7 +106,7 @@ def _options_in(path: Path, defaults: RunConfig) -> list[str]:
         name = str(key).replace("-", "_")
         if name not in _all_names(defaults):
             raise InputError(f"-c {path}: unknown option '{key}'")
-        if name in ("arch", "teacher") and _is_code(str(value)):
+        if name in ("arch", "teacher") and is_code(str(value)):
             raise InputError(
                 f"-c {path}: {key} '{value}' would run code named in a file; "
                 f"give --{key} on the command line"
@@ -119,7 +119,8 @@ def _options_in(path: Path, defaults: RunConfig) -> list[str]:
     return words
 
 
-def _is_code(name: str) -> bool:
+def is_code(name: str) -> bool:
+    """Tells whether a network's name would import a module of the user's."""
     source, colon, _ = name.partition(":")
     return bool(colon) and source not in ("torchvision", "timm")
 

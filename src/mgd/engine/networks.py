@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import torch
+import yaml
 from torch import nn
 
-from mgd.discovery import PairLike
 from mgd.distiller import Distiller
 from mgd.engine.config import RunConfig
 from mgd.engine.objective import Objective
@@ -17,6 +18,7 @@ from mgd.errors import InputError
 from mgd.models import PRETRAINED, create_model
 from mgd.models.pairs import known_points
 from mgd.models.weights import load_backbone, load_weights, num_classes_of, read_weights
+from mgd.points import PairLike, points_from_plain
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def build_objective(
     distiller = Distiller(
         teacher,
         student,
-        points=choose_points(config),
+        points=choose_points(config, teacher, student),
         reducer=options.mgd_reducer,
         example=pipeline.example(),
         kd_temperature=options.kd_temperature if with_kd else None,
@@ -87,13 +89,32 @@ def build_objective(
     return Objective(distiller, options)
 
 
-def choose_points(config: RunConfig) -> Literal["auto"] | Sequence[PairLike]:
-    """Returns a run's points: the user's file, the known pair's, or "auto"."""
+def choose_points(
+    config: RunConfig, teacher: nn.Module, student: nn.Module
+) -> Literal["auto"] | Sequence[PairLike]:
+    """Returns a run's points: the user's file, the known pair's, or "auto".
+
+    Raises:
+        InputError: If the file is no YAML list of points.
+    """
     given = config.distillation.points
     if config.distillation.distiller == "kd":
         return ()
+    if given not in ("", "auto"):
+        return points_from_plain(teacher, student, _read_list(Path(given)))
     known = known_points(config.teacher_name, config.networks.arch)
     return known if known and not given else "auto"
+
+
+def _read_list(path: Path) -> list[object]:
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--points {path} cannot be read as YAML ({reason})") from error
+    if not isinstance(entries, list):
+        raise InputError(f"--points {path} holds no list; make one with mgd points --format yaml")
+    return entries
 
 
 def _to(network: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:

@@ -2,6 +2,6 @@
 
 from mgd.report.page import write_report
 from mgd.report.runs import Run, read_run
-from mgd.report.summary import Summary, summarize
+from mgd.report.summary import HEADINGS, Summary, summarize
 
-__all__ = ["Run", "Summary", "read_run", "summarize", "write_report"]
+__all__ = ["HEADINGS", "Run", "Summary", "read_run", "summarize", "write_report"]

@@ -77,7 +77,7 @@ def _summarize(name: str, runs: list[Run], groups: dict[str, list[Run]]) -> Summ
 def _gap(runs: list[Run], groups: dict[str, list[Run]]) -> float | None:
     """Compares with the student alone: the group of the same network and data, undistilled."""
     same = ("arch", "data", "size", "train-images")
-    taught = [run.result.get("teacher_top1") for run in runs]
+    taught = [run.result["teacher_top1"] for run in runs if run.result.get("teacher_top1")]
     alone = [
         run.accuracy
         for members in groups.values()
@@ -86,7 +86,7 @@ def _gap(runs: list[Run], groups: dict[str, list[Run]]) -> float | None:
         and all(run.options[key] == runs[0].options[key] for key in same)
         and run.accuracy is not None
     ]
-    if None in taught or not alone:
+    if not taught or not alone:
         return None
     teacher, baseline = statistics.fmean(taught), statistics.fmean(alone)
     mine = statistics.fmean(run.accuracy for run in runs if run.accuracy is not None)

@@ -1,0 +1,74 @@
+"""The commands for after a run: report and export."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mgd.cli.parser import Parser, is_code
+from mgd.errors import InputError
+from mgd.models import create_model
+from mgd.models.weights import load_weights, num_classes_of, read_weights
+from mgd.report import read_run, write_report
+
+
+def report(arguments: Sequence[str]) -> None:
+    """Draws the table, curves and matchings of run folders into one HTML page."""
+    parser = Parser(prog="mgd report", description=(report.__doc__ or "").strip())
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
+    parser.add_argument(
+        "-o", "--output", help="the page; default: report.html in the run, or beside several"
+    )
+    given = parser.parse_args(arguments)
+    runs = [read_run(folder) for folder in given.runs]
+    home = runs[0].folder if len(runs) == 1 else runs[0].folder.parent
+    path = Path(given.output) if given.output else home / "report.html"
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path}: the folder '{path.parent}' does not exist; make it")
+    write_report(runs, path, f"Runs: {', '.join(run.name for run in runs)}")
+    print(path)
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Writes a run's student for deployment."""
+    parser = Parser(prog="mgd export", description=(export.__doc__ or "").strip())
+    parser.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--format",
+        choices=("pth", "pt2", "onnx"),
+        default="pt2",
+        help="pth: state dict; pt2: torch.export program, any batch size; onnx: needs the "
+        "packages onnx and onnxscript (default: pt2)",
+    )
+    parser.add_argument("--arch", help="network; needed where the run's is package.module:callable")
+    parser.add_argument("-o", "--output", help="file; default: student.FORMAT in the run folder")
+    given = parser.parse_args(arguments)
+    run = read_run(given.run)
+    arch = given.arch or str(run.options["arch"])
+    if not given.arch and is_code(arch):
+        raise InputError(f"the run's network '{arch}' is code; name it with --arch to run it")
+    source = run.folder / "student.safetensors"
+    weights = read_weights(source)
+    student = create_model(arch, num_classes_of(weights))
+    load_weights(student, weights, str(source))
+    path = Path(given.output or run.folder / f"student.{given.format}")
+    _write(student.eval(), path, given.format, int(run.options["size"]))
+    print(path)
+
+
+def _write(student: nn.Module, path: Path, kind: str, size: int) -> None:
+    if kind == "pth":
+        torch.save(student.state_dict(), path)
+        return
+    example = (torch.zeros(2, 3, size, size),)
+    batch = {0: torch.export.Dim("batch")}
+    if kind == "pt2":
+        torch.export.save(torch.export.export(student, example, dynamic_shapes=(batch,)), path)
+        return
+    try:
+        torch.onnx.export(student, example, str(path), dynamo=True, dynamic_shapes=(batch,))
+    except ImportError as error:
+        raise InputError(
+            f"--format onnx: {error}; pip install onnx onnxscript, or use --format pt2"
+        ) from error

@@ -1,0 +1,97 @@
+"""`mgd points`: where two networks would be distilled, before any training."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+import yaml
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mgd.cli.parser import Parser
+from mgd.discovery import discover_points, resolve_points
+from mgd.distiller import DistillationPoint, Distiller
+from mgd.errors import InputError
+from mgd.models import create_model
+from mgd.models.pairs import known_points
+from mgd.points import PointList, points_to_plain
+
+_REPEATS = 3
+
+
+def points(arguments: Sequence[str]) -> None:
+    """Prints the points of a pair as a table, or as YAML for `--points FILE`."""
+    parser = Parser(prog="mgd points", description=(points.__doc__ or "").strip())
+    parser.add_argument("--teacher", default="resnet50", help="network (default: resnet50)")
+    parser.add_argument("--student", "--arch", required=True, help="network")
+    parser.add_argument("--size", type=int, default=224, help="image side, pixels (default: 224)")
+    parser.add_argument(
+        "--points",
+        choices=("known", "auto"),
+        default="known",
+        help="known: as published where the pair is built in; auto: find them (default: known)",
+    )
+    parser.add_argument("--format", choices=("table", "yaml"), default="table")
+    given = parser.parse_args(arguments)
+    if given.size < 1:
+        raise InputError(f"--size {given.size} must be at least 1")
+    torch.manual_seed(0)
+    teacher, student = create_model(given.teacher), create_model(given.student)
+    example = torch.randn(2, 3, given.size, given.size)
+    known = known_points(given.teacher, given.student) if given.points == "known" else []
+    found = (
+        resolve_points(teacher, student, example, known)
+        if known
+        else discover_points(teacher, student, example)
+    )
+    if given.format == "yaml":
+        print(yaml.safe_dump(points_to_plain(found), sort_keys=False), end="")
+        return
+    with Distiller(teacher, student, found, example=example, kd_temperature=None) as distiller:
+        _print(found, _memory_shares(distiller), _time_shares(distiller, example))
+
+
+def _print(found: PointList, memory: list[float], times: list[float]) -> None:
+    table = Table(*PointList.HEADER, "matching memory", "step time", box=box.SIMPLE_HEAD)
+    for row, share, part in zip(found.rows(), memory, times, strict=True):
+        table.add_row(*row, f"{100 * share:.0f} %", f"{100 * part:.1f} %")
+    # Wide enough for any path: a pipe or a narrow window must not cut what the user will paste.
+    Console(width=max(160, Console().width)).print(table)
+
+
+def _memory_shares(distiller: Distiller) -> list[float]:
+    sizes = [
+        sum(buffer.numel() * buffer.element_size() for buffer in point.matcher.buffers())
+        for point in distiller.iter_points()
+    ]
+    return [size / sum(sizes) for size in sizes]
+
+
+def _time_shares(distiller: Distiller, example: torch.Tensor) -> list[float]:
+    """Times each point's loss and its gradient against the whole step, best of a few."""
+    with torch.no_grad():
+        teacher_features, _ = distiller.tapped_teacher(example)
+        student_features, _ = distiller.tapped_student(example)
+    whole = _best(lambda: distiller(example).point_losses.sum().backward())
+    parts = []
+    for point, student, teacher in zip(
+        distiller.iter_points(), student_features, teacher_features, strict=True
+    ):
+        parts.append(_best(_loss_of(point, student, teacher)))
+    return [part / whole for part in parts]
+
+
+def _loss_of(
+    point: DistillationPoint, student: torch.Tensor, teacher: torch.Tensor
+) -> Callable[[], None]:
+    return lambda: point(student.detach().requires_grad_(), teacher).sum().backward()
+
+
+def _best(step: Callable[[], None]) -> float:
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return min(times)
