@@ -1,5 +1,6 @@
 """`mgd points`: where two networks would be distilled, before any training."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from mgd.errors import InputError
 from mgd.models import create_model
 from mgd.models.pairs import known_points
 from mgd.points import PointList, points_to_plain
+from mgd.rematch import update_matching
 
 _REPEATS = 3
 
@@ -36,6 +38,8 @@ def points(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     if given.size < 1:
         raise InputError(f"--size {given.size} must be at least 1")
+    # Dead channels and the like mean nothing for random weights on random images.
+    logging.getLogger("mgd").setLevel(logging.ERROR)
     torch.manual_seed(0)
     teacher, student = create_model(given.teacher), create_model(given.student)
     example = torch.randn(2, 3, given.size, given.size)
@@ -49,6 +53,7 @@ def points(arguments: Sequence[str]) -> None:
         print(yaml.safe_dump(points_to_plain(found), sort_keys=False), end="")
         return
     with Distiller(teacher, student, found, example=example, kd_temperature=None) as distiller:
+        update_matching(distiller, [example])
         _print(found, _memory_shares(distiller), _time_shares(distiller, example))
 
 

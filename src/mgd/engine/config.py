@@ -101,7 +101,10 @@ class DataConfig(Group):
         256, "images per step on this node, over all its devices", flags=("-b",), least=1
     )
     workers: int = option(
-        4, "processes that load images, per device; 0: none", flags=("-j",), least=0
+        4,
+        "processes that load images, per device, at most one a core; 0: none",
+        flags=("-j",),
+        least=0,
     )
 
 

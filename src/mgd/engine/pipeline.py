@@ -1,5 +1,6 @@
 """Pipeline: a run's data, from files to normalised batches on this rank's device."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -82,6 +83,7 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
         splits = splits.take(options.train_images, seed)
     augment = splits.augment if options.augment == "auto" else options.augment
     plain = eval_transform(options.size, augment)
+    workers = min(options.workers, os.cpu_count() or 1)
     rank, ranks = fabric.global_rank, fabric.world_size
     # --batch-size is a node's; the sampler deals out the whole job's.
     batch_size = options.batch_size * config.devices.world_size
@@ -89,14 +91,14 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
 
     def in_order(split: Split, order: int | None = None) -> Loader:
         batches = EvalBatches(len(split), share, rank, ranks, order)
-        return build_loader(ImageDataset(split, plain, seed), batches, options.workers)
+        return build_loader(ImageDataset(split, plain, seed), batches, workers)
 
     train_batches = TrainBatches(len(splits.train), batch_size, seed, rank, ranks)
     augmented = ImageDataset(splits.train, train_transform(options.size, augment), seed)
     return Pipeline(
         splits=splits,
         train_batches=train_batches,
-        train=build_loader(augmented, train_batches, options.workers),
+        train=build_loader(augmented, train_batches, workers),
         valid=in_order(splits.valid),
         test=in_order(splits.test) if splits.test is not None else None,
         matching=in_order(splits.train, order=seed),

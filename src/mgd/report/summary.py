@@ -8,11 +8,11 @@ from mgd.report.runs import Run
 
 HEADINGS = (
     "method",
-    "accuracy, %",
-    "gap recovered",
-    "trained parameters",
+    "Acc@1, %",
+    "gap",
+    "parameters",
     "seconds",
-    "matching cost",
+    "distance",
 )
 
 

@@ -1,0 +1,32 @@
+# `make demo` and `make test` set up .venv by themselves; nothing else is needed but python3 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types pytest test-zoo docs
+
+demo: .venv/installed
+	$(BIN)/mgd demo
+
+test: lint types pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+pytest: .venv/installed
+	$(BIN)/pytest -m "not slow"
+
+test-zoo: .venv/installed
+	$(BIN)/python -m tests.zoo > docs/zoo.md.new && mv docs/zoo.md.new docs/zoo.md
+
+docs: .venv/installed
+	$(BIN)/python docs/make_cli.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
