@@ -107,7 +107,7 @@ networks take; the seconds are those of the whole, from start-up to gradients, o
 that did other work beside.
 """
 _HEADER = (
-    "| teacher | student | px | result | s | points: student tap, channels@height <- teacher tap |\n"
+    "| teacher | student | px | result | s | student tap, channels@height <- teacher tap |\n"
     "| --- | --- | --- | --- | --- | --- |"
 )
 

@@ -74,6 +74,8 @@ class _Search:
     def __init__(self, trace: Trace, strict: bool):
         self.trace, self.strict = trace, strict
         seen = trace.sightings.values()
+        maps = [reading for by in seen if (reading := self._read(by)) is not None]
+        self.level_of = _levels({area for _, area in maps}, math.prod(trace.image_size))
         self.returned = {by.path: by for by in seen if by.side == "output"}
         self.activated = {
             by.path: by for by in seen if by.side == "input" and self._activates(by.path)
@@ -176,20 +178,25 @@ class _Search:
         ]
 
     def _place(self, by: Sighting, unspoilt: bool = True) -> Candidate | None:
-        """Reads a sighting as maps of the image, or returns `None`."""
+        """Turns a sighting of maps of the image into a candidate, others into `None`."""
+        reading = self._read(by)
+        if reading is None or (by.overwritten and unspoilt):
+            return None
+        tap, area = reading
+        return Candidate(tap, by.node, by.tick, self.level_of[area])
+
+    def _read(self, by: Sighting) -> tuple[Tap, int] | None:
+        """Reads a sighting as maps of the image: the tap with its layout, and H · W."""
         tensor, size = by.tensor, self.trace.image_size
         dims = (3, 4) if self.strict else (2, 3, 4)
         if tensor.dim() not in dims or tensor.shape[0] != 1 or not tensor.numel():
             return None
-        if not tensor.is_floating_point() or (by.overwritten and unspoilt):
+        if not tensor.is_floating_point():
             return None
         tap = Tap(by.path, by.side).with_layout(tensor, size)
         height, width = tap.read(tensor, size).shape[2:]
         fits = height * width > 1 and misfit((height, width), size) <= max(1, 0.2 * height)
-        if self.strict and not fits:
-            return None
-        stride = math.sqrt(size[0] * size[1] / (height * width))
-        return Candidate(tap, by.node, by.tick, round(math.log2(stride)))
+        return None if self.strict and not fits else (tap, height * width)
 
     def _activations(self) -> Iterator[tuple[Sighting, Node]]:
         """Yields what goes into each activation, and the operation that activates it.
@@ -279,6 +286,22 @@ class _Search:
                 if is_join or is_reshaping(after):
                     todo.append((after, joined or is_join))
         return None
+
+
+def _levels(areas: Iterable[int], image_area: int) -> dict[int, int]:
+    """Returns the level of each area: how often the image was halved until then.
+
+    Counted from level to level, since rounding and borders add up: 33 px become 17, 9, 5, 3.
+    """
+    level, above, levels = 0, image_area, {}
+    for area in sorted(areas, reverse=True):
+        ratio = math.sqrt(above / area)
+        # Without padding, 6 and 7 px become 2 and 3 px in one step.
+        step = 1 if math.sqrt(2) < ratio <= 3 else round(math.log2(ratio))
+        if step:
+            level, above = level + step, area
+        levels[area] = level
+    return levels
 
 
 def _is_inside(path: str, outer: str) -> bool:

@@ -4,6 +4,7 @@ One probe forward of each network finds where its stages end; a stage of the stu
 teacher's stage of the same resolution. Neither network is edited.
 """
 
+import math
 from collections.abc import Iterable
 
 from torch import Tensor, nn
@@ -152,7 +153,7 @@ def _steps(candidates: list[Candidate], count: int) -> list[Candidate]:
     streams = [candidate for candidate in candidates if candidate.is_stream]
     chosen = streams or candidates
     count = min(count, len(chosen))
-    return [chosen[round((i + 1) * len(chosen) / count) - 1] for i in range(count)]
+    return [chosen[math.ceil(i * len(chosen) / count) - 1] for i in range(1, count + 1)]
 
 
 def _last(ends: dict[int, Candidate]) -> list[Candidate]:

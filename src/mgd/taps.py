@@ -89,8 +89,12 @@ class Tap:
             return self
         if tensor.dim() == 4:
             _, first, second, third = tensor.shape
-            turned = misfit((first, second), image_size) < misfit((second, third), image_size)
-            return replace(self, layout="NHWC" if turned else "NCHW")
+            upright, turned = (
+                misfit((second, third), image_size),
+                misfit((first, second), image_size),
+            )
+            # Within a row, rounding may be the reason; a map may be as wide as it has channels.
+            return replace(self, layout="NHWC" if turned < upright > 1 else "NCHW")
         if tensor.dim() == 2:
             return replace(self, layout="NCHW")
         length = tensor.shape[1]
