@@ -72,10 +72,18 @@ class Splits:
         Args:
             share: Of each class, in (0, 1).
             seed: The same seed cuts the same images.
+
+        Raises:
+            InputError: If a class is too small to be cut.
         """
         kept, held = _cut(self.train.labels, share, seed)
-        if not kept:
-            raise InputError(f"--holdout {share} leaves no training images; use less")
+        left = {self.train.labels[index] for index in kept}
+        for label, name in enumerate(self.classes):
+            if label not in left:
+                raise InputError(
+                    f"--holdout {share} leaves class '{name}' no training images; use less, or add "
+                    "images to it"
+                )
         return replace(
             self,
             train=Subset(self.train, kept),
