@@ -10,3 +10,52 @@ jaxtyping.install_import_hook("mgd", "beartype.beartype")
 @pytest.fixture(autouse=True)
 def _same_randomness():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def scans():
+    """scikit-learn's digits: (1797, 8, 8) greys from 0 to 255, and labels."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return (images * (255 / 16)).astype("uint8").reshape(-1, 8, 8), labels
+
+
+@pytest.fixture
+def image_folder(tmp_path, scans):
+    """A folder of digits as PNG: classes nought, one, two; 6 to train and 4 to validate each."""
+    from PIL import Image
+
+    images, labels = scans
+    for label, name in enumerate(("nought", "one", "two")):
+        for number, image in enumerate(images[labels == label][:10]):
+            folder = tmp_path / "images" / ("train" if number < 6 else "valid") / name
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def fast_run(tmp_path):
+    """A run of a second: two epochs of three steps on 30 digits."""
+    from mgd.engine.config import RunConfig
+
+    return RunConfig().replace(
+        data="digits",
+        size=8,
+        arch="cifar_resnet8_x0_25",
+        train_images=30,
+        batch_size=10,
+        epochs=2,
+        workers=0,
+        tensorboard=0,
+        output=str(tmp_path / "runs"),
+    )
+
+
+@pytest.fixture
+def fast_distillation(fast_run):
+    """The same under a teacher of random weights, with every loss term."""
+    return fast_run.replace(
+        teacher="cifar_resnet8_x0_5", use_pretrained=0, distiller="mgd", mgd_with_kd=1
+    )

@@ -1,0 +1,87 @@
+"""Cuts of a data set: stratified, reproducible, without overlap."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from mgd.data.splits import Splits, TensorSplit
+from mgd.errors import InputError
+
+
+def data(counts=(40, 20, 10), valid=6):
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    images = torch.arange(len(labels)).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+    names = [str(label) for label in range(len(counts))]
+    return Splits(names, TensorSplit(images, labels), TensorSplit(images[:valid], labels[:valid]))
+
+
+def numbers(split):
+    """Which images of the whole a part holds."""
+    return [int(split.image(index)[0, 0, 0]) for index in range(len(split))]
+
+
+def test_hold_out_takes_its_share_of_each_class():
+    whole = data()
+    cut = whole.hold_out(0.1, seed=0)
+    assert Counter(cut.valid.labels) == {0: 4, 1: 2, 2: 1}
+    assert Counter(cut.train.labels) == {0: 36, 1: 18, 2: 9}
+    assert sorted(numbers(cut.train) + numbers(cut.valid)) == list(range(70))
+
+
+def test_hold_out_makes_the_old_valid_the_test():
+    whole = data()
+    cut = whole.hold_out(0.1, seed=0)
+    assert cut.test is whole.valid
+    assert cut.hold_out(0.1, seed=0).test is whole.valid
+
+
+def test_labels_follow_their_images():
+    whole = data()
+    cut = whole.hold_out(0.3, seed=1)
+    for part in (cut.train, cut.valid):
+        assert part.labels == [whole.train.labels[number] for number in numbers(part)]
+
+
+def test_the_seed_alone_decides():
+    torch.manual_seed(1)
+    first = numbers(data().hold_out(0.2, seed=5).valid)
+    torch.manual_seed(2)
+    assert numbers(data().hold_out(0.2, seed=5).valid) == first
+    assert numbers(data().hold_out(0.2, seed=6).valid) != first
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (40, 1)])
+def test_hold_out_that_leaves_a_class_without_images_is_an_error(counts):
+    with pytest.raises(InputError, match=r"--holdout 0\.1 leaves class '\d' no training image"):
+        data(counts).hold_out(0.1, seed=0)
+
+
+def test_take_keeps_the_same_share_of_each_class():
+    taken = data().take(35, seed=0)
+    assert Counter(taken.train.labels) == {0: 20, 1: 10, 2: 5}
+    assert len(taken.valid) == 6
+    assert set(numbers(taken.train)) < set(range(70))
+
+
+def test_take_all_is_all():
+    assert numbers(data().take(70, seed=0).train) == list(range(70))
+
+
+@pytest.mark.parametrize("count", [2, 71])
+def test_take_needs_one_a_class_and_no_more_than_there_are(count):
+    with pytest.raises(InputError, match=rf"--train-images {count} must be from 3 .* to 70"):
+        data().take(count, seed=0)
+
+
+def test_cuts_of_cuts_name_the_file_of_the_whole():
+    class Named(TensorSplit):
+        def name(self, index):
+            return f"file {index}"
+
+    whole = data()
+    named = Splits(whole.classes, Named(whole.train.images, whole.train.labels), whole.valid)
+    part = named.hold_out(0.5, seed=0).take(9, seed=0).train
+    assert [part.name(index) for index in range(len(part))] == [
+        f"file {number}" for number in numbers(part)
+    ]
