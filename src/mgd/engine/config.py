@@ -1,6 +1,7 @@
 """Configuration: what a run is, in frozen groups. The command line is made from these fields."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -70,7 +71,9 @@ class Group:
             least, most = rules["least"], rules["most"]
             if isinstance(value, str) or value is None:
                 continue
-            if (least is not None and value < least) or (most is not None and value > most):
+            # Written so that NaN is out of every range.
+            low = least is not None and not least <= value < math.inf
+            if low or (most is not None and not value <= most):
                 bounds = f"at least {least}" if most is None else f"from {least} to {most}"
                 raise InputError(
                     f"--{item.name.replace('_', '-')} {value} is out of range; give {bounds}"
