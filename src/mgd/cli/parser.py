@@ -113,9 +113,10 @@ def _options_in(path: Path, defaults: RunConfig) -> list[str]:
             )
         if name == "data" or value is None or value == "" or value is False:
             continue
-        words.append("--" + name.replace("_", "-"))
-        if value is not True:
-            words.extend(map(str, value) if isinstance(value, list) else [str(value)])
+        # One word, so that neither a dash in a value nor a list takes in what stands beside it.
+        word = "--" + name.replace("_", "-")
+        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        words.append(word if value is True else f"{word}={text}")
     return words
 
 
