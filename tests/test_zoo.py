@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.mark.parametrize("student", zoo.SAMPLE)
 def test_a_sample_of_students(student):
-    assert len(zoo.train_one_step("torchvision:resnet18", student).points) >= 3
+    assert len(zoo.train_one_step("torchvision:resnet18", student, "amp").points) >= 3
 
 
 @pytest.mark.slow

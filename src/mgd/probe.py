@@ -8,6 +8,7 @@ not tell, as in `F.relu(x + shortcut)`.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -89,8 +90,8 @@ class Trace:
     def _watching(self) -> Iterator[None]:
         handles = []
         for path, module in self.modules.items():
-            handles.append(module.register_forward_pre_hook(self._note_input(path)))
-            handles.append(module.register_forward_hook(self._note_output(path)))
+            handles.append(module.register_forward_pre_hook(partial(self._note_input, path)))
+            handles.append(module.register_forward_hook(partial(self._note_output, path)))
         self._ticks = 0
         try:
             yield
@@ -105,25 +106,21 @@ class Trace:
                 path, side, self._ticks, tensor, tensor.grad_fn, tensor._version
             )
 
-    def _note_input(self, path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            self._note(path, "input", args[0] if args else None)
+    def _note_input(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._note(path, "input", args[0] if args else None)
 
-        return hook
-
-    def _note_output(self, path: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._note(path, "output", output)
-            if not isinstance(output, Tensor) or output.grad_fn is None:
-                return
-            self.makers.setdefault(output.grad_fn, []).append(path)
-            if isinstance(module, _BatchNorm):
-                node: Node = output.grad_fn
-                while node is not None and "BatchNorm" not in node.name():
-                    node = next(iter(parents_of(node)), None)
-                self.norms[node] = path
-
-        return hook
+    def _note_output(
+        self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any
+    ) -> None:
+        self._note(path, "output", output)
+        if not isinstance(output, Tensor) or output.grad_fn is None:
+            return
+        self.makers.setdefault(output.grad_fn, []).append(path)
+        if isinstance(module, _BatchNorm):
+            node: Node = output.grad_fn
+            while node is not None and "BatchNorm" not in node.name():
+                node = next(iter(parents_of(node)), None)
+            self.norms[node] = path
 
     def _link(self, nodes: list[Node]) -> None:
         """Follows the graph back from the output to note who reads what."""
