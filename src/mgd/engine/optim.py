@@ -22,8 +22,11 @@ def build_optimizer(module: nn.Module, config: ScheduleConfig) -> SGD:
 
 
 def build_scheduler(optimizer: SGD, config: ScheduleConfig, steps_per_epoch: int) -> LambdaLR:
-    """Builds the schedule, stepped after every optimizer step."""
-    return LambdaLR(optimizer, partial(lr_factor, config=config, steps_per_epoch=steps_per_epoch))
+    """Builds the schedule, stepped after every optimizer step; starts at `start_epoch`."""
+    factor = partial(lr_factor, config=config, steps_per_epoch=steps_per_epoch)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]  # LambdaLR asks for it where it does not start at 0
+    return LambdaLR(optimizer, factor, last_epoch=config.start_epoch * steps_per_epoch - 1)
 
 
 def lr_factor(step: int, config: ScheduleConfig, steps_per_epoch: int) -> float:

@@ -15,7 +15,7 @@ from mgd.engine.config import RunConfig
 from mgd.engine.devices import share
 from mgd.engine.metrics import Scores, evaluate
 from mgd.engine.objective import Objective
-from mgd.engine.optim import build_optimizer, build_scheduler
+from mgd.engine.optim import build_optimizer, build_scheduler, lr_factor
 from mgd.engine.pipeline import Pipeline
 from mgd.engine.runlog import Reporter, Row, RunFolder
 from mgd.errors import InputError
@@ -66,12 +66,16 @@ class Trainer:
 
     def fit(self, folder: RunFolder | None, teacher: Scores | None) -> None:
         """Trains the epochs that are left; rank 0 has a folder and writes."""
-        for epoch in range(self.epoch, self.config.schedule.total_epochs):
+        schedule = self.config.schedule
+        for epoch in range(self.epoch, schedule.total_epochs):
             start = time.perf_counter()
             self.epoch = epoch
-            if self.step == 0 and self.rematch.due(epoch):
+            if self.step == 0 and (self.rematch.due(epoch) or not self._is_matched()):
                 self._update_matching(folder)
-            row = {"epoch": epoch, "lr": self.scheduler.get_last_lr()[0], **self._train(folder)}
+            # Of the epoch's first step, also where a resumed run starts later in it.
+            steps = self.pipeline.train_batches.num_batches
+            lr = schedule.learning_rate * lr_factor(epoch * steps, schedule, steps)
+            row = {"epoch": epoch, "lr": lr, **self._train(folder)}
             scores = self.score(self.pipeline.valid)
             row |= {
                 "valid_loss": scores.loss,
@@ -169,6 +173,9 @@ class Trainer:
                 "last checkpoint with --resume auto"
             )
         return row
+
+    def _is_matched(self) -> bool:
+        return self.distiller is None or self.distiller.matching_is_solved
 
     def _update_matching(self, folder: RunFolder | None) -> None:
         if self.distiller is None or not self.distiller.points:
