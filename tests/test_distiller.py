@@ -141,7 +141,7 @@ def test_the_teacher_runs_without_autograd():
     distiller = make()
     seen = []
     distiller.teacher.high.register_forward_hook(lambda _m, _i, out: seen.append(out))
-    distiller.eval()(IMAGES)
+    distiller.eval()(IMAGES.clone().requires_grad_())  # as images from a generator would
     assert not seen[0].requires_grad
 
 
