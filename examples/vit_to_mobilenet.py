@@ -1,0 +1,34 @@
+"""A vision transformer teaches MobileNet-V2: tokens are positions, the class token is left out.
+
+python examples/vit_to_mobilenet.py
+"""
+
+import torch
+import torchvision
+from torchvision.models import VisionTransformer
+
+import mgd
+
+
+def main() -> None:
+    """Pairs transformer blocks with stages of different size, and takes a step."""
+    torch.manual_seed(0)
+    teacher = VisionTransformer(
+        image_size=64, patch_size=8, num_layers=8, num_heads=4, hidden_dim=128, mlp_dim=256,
+        num_classes=10,
+    )  # fmt: skip
+    student = torchvision.models.mobilenet_v2(num_classes=10)
+    images = torch.randn(4, 3, 64, 64)
+    # A transformer has no BatchNorm to read margins from; they are measured from its features.
+    print(mgd.discover_points(teacher, student, images))
+    with mgd.Distiller(teacher, student, example=images) as distiller:
+        mgd.update_matching(distiller, [images])
+        distiller.train()
+        _, point_losses, kd_loss = distiller(images)
+        loss = (kd_loss + point_losses.sum(1) / 1e4).mean()
+        loss.backward()
+        print(f"loss {loss:.3f}")
+
+
+if __name__ == "__main__":
+    main()
