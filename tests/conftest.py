@@ -1,10 +1,24 @@
 """Shapes in every signature are checked while the tests run."""
 
+import socket
+
 import jaxtyping
 import pytest
 import torch
 
-jaxtyping.install_import_hook("mgd", "beartype.beartype")
+jaxtyping.install_import_hook("mgd", "checking.check")
+
+
+# Tiny networks gain nothing from threads, and lose much to them where processes share the cores.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def free_port():
+    """A TCP port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(autouse=True)

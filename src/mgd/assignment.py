@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mgd.errors import InputError
+
 Cost = npt.NDArray[np.float64]
 Columns = npt.NDArray[np.int64]
 
@@ -34,7 +36,7 @@ def assign(
         channel.
 
     Raises:
-        ValueError: For a distance that is not finite, groups out of range or an unknown solver.
+        InputError: For a distance that is not finite, groups out of range or an unknown solver.
 
     Example:
         >>> mgd.assign(mgd.channel_distance(student, teacher)).shape   # (T // S, S)
@@ -43,15 +45,15 @@ def assign(
     if groups is None:
         groups = max(1, num_teacher // num_student)
     if groups < 1 or (groups > 1 and groups * num_student > num_teacher):
-        raise ValueError(
+        raise InputError(
             f"assign: `groups` (={groups}) must be from 1 to {max(1, num_teacher // num_student)}: "
             f"{num_student} student channels share {num_teacher} teacher channels"
         )
     if solver not in SOLVERS:
-        raise ValueError(f"assign: unknown solver '{solver}'; choose one of {', '.join(SOLVERS)}")
+        raise InputError(f"assign: unknown solver '{solver}'; choose one of {', '.join(SOLVERS)}")
     cost = distance.detach().cpu().double().numpy()
     if not np.isfinite(cost).all():
-        raise ValueError(
+        raise InputError(
             f"assign: {int((~np.isfinite(cost)).sum())} of {cost.size} distances are NaN or "
             "infinite; look for NaN in the features of the two networks"
         )
@@ -73,7 +75,7 @@ def _solve_ortools(cost: Cost) -> Columns:
     try:
         from ortools.graph.python.linear_sum_assignment import SimpleLinearSumAssignment
     except ImportError as error:
-        raise ValueError(
+        raise InputError(
             "assign: solver 'ortools' needs the package ortools; "
             "pip install 'matching-guided-distillation[ortools]' or use solver 'scipy'"
         ) from error

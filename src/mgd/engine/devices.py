@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 from urllib.parse import urlparse
 
 import torch
@@ -12,6 +13,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.dp import DataParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from mgd.engine.config import DeviceConfig, RunConfig
 from mgd.errors import InputError
@@ -28,10 +30,30 @@ def launch(config: RunConfig, run: Callable[[Fabric, RunConfig], Result]) -> Res
     """
     fabric = build_fabric(config.devices)
     if isinstance(fabric.strategy, DDPStrategy) and not _under_torchrun():
-        result: Result = fabric.launch(run, config)  # type: ignore[arg-type]
-        return result
+        try:
+            sealed: _Sealed[Result] = fabric.launch(partial(_call, run=run, config=config))
+        except ProcessRaisedException as error:
+            # The error of a spawned process comes as text, its traceback in front.
+            message = str(error).rstrip().partition("mgd.errors.InputError: ")[2]
+            if message:
+                raise InputError(message.splitlines()[0]) from error
+            raise
+        return sealed.value
     fabric.launch()
     return run(fabric, config)
+
+
+class _Sealed(Generic[Result]):
+    """Carries a value past Fabric, which takes collections apart but not frozen dataclasses."""
+
+    def __init__(self, value: Result):
+        self.value = value
+
+
+def _call(
+    fabric: Fabric, run: Callable[[Fabric, RunConfig], Result], config: RunConfig
+) -> _Sealed[Result]:
+    return _Sealed(run(fabric, config))
 
 
 def build_fabric(config: DeviceConfig) -> Fabric:

@@ -87,7 +87,8 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
     rank, ranks = fabric.global_rank, fabric.world_size
     # --batch-size is a node's; the sampler deals out the whole job's.
     batch_size = options.batch_size * config.devices.world_size
-    share = max(1, batch_size // ranks)
+    # Without gradients twice as many images fit.
+    share = max(1, 2 * batch_size // ranks)
 
     def in_order(split: Split, order: int | None = None) -> Loader:
         batches = EvalBatches(len(split), share, rank, ranks, order)

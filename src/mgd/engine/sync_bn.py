@@ -1,14 +1,29 @@
 """BatchNorm over all processes, on GPUs by PyTorch's own module and on CPUs by this one."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """All-reduce whose gradient is the sum of all ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 class CpuSyncBatchNorm(_BatchNorm):
@@ -29,7 +44,7 @@ class CpuSyncBatchNorm(_BatchNorm):
         axes = [0, *range(2, input.dim())]
         count = torch.full((1,), input.numel() / input.shape[1], device=input.device)
         sums = torch.cat([input.sum(axes), input.square().sum(axes), count])
-        total, squares, count = dist_nn.all_reduce(sums).split([self.num_features] * 2 + [1])
+        total, squares, count = _SumOverRanks.apply(sums).split([self.num_features] * 2 + [1])
         mean = total / count
         variance = squares / count - mean.square()
         if self.running_mean is not None and self.running_var is not None:
