@@ -1,0 +1,109 @@
+"""Evaluation against a slow count."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mgd.engine.metrics import evaluate
+from mgd.errors import InputError
+
+K = 7
+
+
+class Table(nn.Module):
+    """Looks its logits up; the images carry their row."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = logits
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images):
+        return self.dropout(self.logits[images.long().flatten()])
+
+
+def run(logits, labels, sizes=(4, 4, 3), num_classes=K):
+    network = Table(logits)
+    rows = torch.arange(len(labels)).split(sizes)
+    batches = [(part.float().view(-1, 1, 1, 1), labels[part]) for part in rows]
+    return network, evaluate(network, batches, lambda b: b, num_classes, torch.device("cpu"))
+
+
+def slow(logits, labels, k):
+    right = 0
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        ranked = sorted(range(len(row)), key=lambda i: -row[i])
+        right += label in ranked[:k]
+    return 100 * right / len(labels)
+
+
+@pytest.fixture
+def case():
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(11, K, generator=generator)
+    return logits, torch.randint(K - 1, (11,), generator=generator)  # the last class has no image
+
+
+def test_accuracies_and_loss_agree_with_a_count(case):
+    logits, labels = case
+    _, scores = run(logits, labels)
+    assert scores.top1 == pytest.approx(slow(logits, labels, 1))
+    assert scores.top5 == pytest.approx(slow(logits, labels, 5), abs=1e-4)
+    assert scores.loss == pytest.approx(float(F.cross_entropy(logits, labels)), rel=1e-5)
+    assert scores.images == 11
+    assert scores.images_per_second > 0
+
+
+def test_per_class_counts(case):
+    logits, labels = case
+    _, scores = run(logits, labels)
+    guesses = logits.argmax(1).tolist()
+    for label, (right, all_) in enumerate(scores.per_class):
+        members = [g for g, found in zip(guesses, labels.tolist(), strict=True) if found == label]
+        assert (right, all_) == (members.count(label), len(members))
+    assert scores.per_class[K - 1] == (0, 0)
+
+
+def test_batches_of_any_size_count_the_same(case):
+    whole, cut = run(*case, sizes=11)[1], run(*case, sizes=(1, 9, 1))[1]
+    assert (cut.top1, cut.top5, cut.per_class) == (whole.top1, whole.top5, whole.per_class)
+    assert cut.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+def test_fewer_than_five_classes_are_all_in_the_top_five():
+    logits = torch.randn(11, 3)
+    _, scores = run(logits, torch.zeros(11, dtype=torch.long), num_classes=3)
+    assert scores.top5 == 100
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_given_back_and_eval_is_used(case, training):
+    logits, labels = case
+    network = Table(logits).train(training)
+    network.dropout.train()
+    batches = [(torch.arange(11.0).view(-1, 1, 1, 1), labels)]
+    scores = evaluate(network, batches, lambda b: b, K, torch.device("cpu"))
+    assert scores.top1 == pytest.approx(slow(logits, labels, 1))  # no dropout
+    assert network.training is training
+    assert network.dropout.training
+
+
+def test_the_mode_is_given_back_after_an_error(case):
+    network = Table(case[0])
+    with pytest.raises(InputError):
+        evaluate(
+            network, [(torch.zeros(1, 1, 1, 1), case[1][:1])], lambda b: b, 4, torch.device("cpu")
+        )
+    assert network.training
+
+
+def test_another_number_of_outputs_is_an_error(case):
+    with pytest.raises(InputError, match=r"Table has outputs \(7,\), but the data has 9 classes"):
+        run(*case, num_classes=9)
+
+
+def test_no_gradients_are_kept(case):
+    logits = case[0].requires_grad_()
+    run(logits, case[1])
+    assert logits.grad is None
