@@ -44,14 +44,14 @@ class Pipeline:
         iterator = iter(loader)
         while True:
             try:
-                batch = next(iterator)
+                images, labels = next(iterator)
             except StopIteration:
                 return
             except InputError as error:
                 # A worker's error comes with its traceback as text; the reason is the last line.
                 reason = str(error).strip().splitlines()[-1]
                 raise InputError(reason.partition("InputError: ")[2] or reason) from error
-            yield batch
+            yield images, labels
 
     def prepare(self, batch: Batch) -> Batch:
         """Moves a batch to the device and normalises its images there."""
