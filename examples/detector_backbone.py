@@ -61,7 +61,7 @@ def main() -> None:
             total.backward()
             optimizer.step()
             texts = (f"{name} {loss:.3f}" for name, loss in losses.items())
-            print(", ".join(texts), f"points {point_losses.sum(1).mean() / 1e4:.3f}")
+            print(", ".join(texts), f"points loss {point_losses.sum(1).mean() / 1e4:.3f}")
 
 
 if __name__ == "__main__":
