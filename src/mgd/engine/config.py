@@ -190,6 +190,14 @@ class ScheduleConfig(Group):
         42, "of weights, order, augmentation and held-out images", least=0, most=2**32 - 1
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start_epoch >= self.total_epochs:
+            raise InputError(
+                f"--start-epoch {self.start_epoch} leaves nothing to train: epochs count from 0, "
+                f"and there are {self.total_epochs}; give more --epochs"
+            )
+
     @property
     def warmup_length(self) -> int:
         """Epochs of warm-up that there are."""
