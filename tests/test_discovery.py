@@ -378,6 +378,29 @@ def test_a_tap_that_is_overwritten_is_an_error_with_its_path():
         mgd.Distiller(Cnn(), Spoilt(), points, example=images())
 
 
+class Dependent(nn.Module):
+    """Reads features again after an in-place activation rectified them."""
+
+    def __init__(self):
+        super().__init__()
+        self.stage, self.relu = nn.Conv2d(3, 8, 3, 2, padding=1), nn.ReLU(inplace=True)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stage(x)
+        self.relu(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_network_that_counts_on_overwriting_is_not_changed_silently():
+    student = Dependent()
+    with pytest.raises(mgd.TapError, match="Dependent computes something else once"):
+        mgd.Distiller(Cnn(), student, [("stages.0", "relu")], example=images())
+    assert student.relu.inplace
+    with mgd.Distiller(Cnn(), student, [("stages.0", "relu:output")], example=images()):
+        assert student.relu.inplace
+
+
 # --- the table, and plain values
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from mgd.errors import TapError
 
@@ -183,7 +184,7 @@ class TappedModel(nn.Module):
         self.network = network
         self.taps = tuple(taps)
         self._frames: dict[int, Frame] = {}
-        self._made_out_of_place: list[nn.Module] = []
+        self._made_out_of_place: list[Any] = []
         self._handles = []
         for index, tap in enumerate(self.taps):
             module = find_module(network, tap.path)
@@ -227,7 +228,8 @@ class TappedModel(nn.Module):
         An in-place activation module that does so is made out-of-place until `close()`.
 
         Raises:
-            TapError: If something else overwrites a tap, or a tap does not fire.
+            TapError: If something else overwrites a tap, if the network's output depends on
+                the overwriting, or if a tap does not fire.
         """
         frame = _VersionedFrame()
 
@@ -242,10 +244,12 @@ class TappedModel(nn.Module):
             if getattr(module, "inplace", False) is True
         ]
         try:
-            self._run(images, frame)
+            output = self._run(images, frame)
         finally:
             for handle in handles:
                 handle.remove()
+        if self._made_out_of_place:
+            self._check_function(images, output)
         for index, tap in enumerate(self.taps):
             if _captured(frame, index, tap)._version != frame.versions[index]:
                 raise TapError(
@@ -253,6 +257,28 @@ class TappedModel(nn.Module):
                     "`F.relu(x, inplace=True)` do; tap the input of the activation behind it, "
                     "or the output of the block around it"
                 )
+
+    def _check_function(self, images: Tensor, output: Any) -> None:
+        """Runs the network as it was: others may have counted on what was overwritten."""
+        self._set_inplace(True)
+        original = self.network(images)
+        self._set_inplace(False)
+        pairs = zip(tree_leaves(original), tree_leaves(output), strict=True)
+        for was, now in pairs:
+            if isinstance(was, Tensor) and not torch.allclose(
+                was, now, rtol=1e-3, atol=1e-3 * float(was.abs().max()), equal_nan=True
+            ):
+                taps = ", ".join(map(str, self.taps))
+                raise TapError(
+                    f"{type(self.network).__name__} computes something else once the in-place "
+                    f"activations behind the taps ({taps}) spare what they read, because another "
+                    "module reads it too; tap other places, or set inplace=False in the network "
+                    "if that is what it should compute"
+                )
+
+    def _set_inplace(self, inplace: bool) -> None:
+        for module in self._made_out_of_place:
+            module.inplace = inplace
 
     def close(self) -> None:
         """Removes every hook and gives in-place activations back as they were."""
