@@ -122,15 +122,16 @@ class Trainer:
             seen += size
             if self.step % self.config.output.print_freq == 0 or self.step == steps:
                 speed = seen / (time.perf_counter() - begin)
-                self.reporter.step(self.step, {**self._means(), "images_per_s": speed})
+                self.reporter.step(self.step, {**self._means(folder), "images_per_s": speed})
             if every and self.step % every == 0 and self.step < steps:
+                self._means(folder)  # no checkpoint of a loss that is no number
                 self.save(folder)
             previous = time.perf_counter()
         # DDP gives every rank the BatchNorm statistics of rank 0 before each step, not after.
         share(self.objective.buffers())
         seconds = max(time.perf_counter() - begin, 1e-9)
         return {
-            **self._means(),
+            **self._means(folder),
             "images_per_s": round(seen / seconds, 1),
             "data_wait": round(waited / seconds, 4),
         }
@@ -153,11 +154,11 @@ class Trainer:
             count = torch.full_like(right, len(labels))
             self.sums += torch.stack([*values.detach().double().sum(1), right, count])
 
-    def _means(self) -> Row:
+    def _means(self, folder: RunFolder | None) -> Row:
         """Returns the epoch's means so far, over all ranks.
 
         Raises:
-            InputError: If the loss is no number any more.
+            InputError: If the loss is no number any more, naming the last checkpoint.
         """
         sums = self.sums.clone()
         if dist.is_initialized():
@@ -167,10 +168,13 @@ class Trainer:
         row = dict(zip(self.terms, [sum(means), *means, 100 * right / count], strict=True))
         if not math.isfinite(row["loss"]):
             wrong = [name for name, value in row.items() if not math.isfinite(value)]
+            last = folder.path / "last.ckpt" if folder is not None else None
+            way = "start again"
+            if last is not None and last.exists():
+                way = f"go on from '{last}' with --resume auto"
             raise InputError(
                 f"the loss is not finite at epoch {self.epoch}, step {self.step} "
-                f"({', '.join(wrong[1:])}); lower --lr or raise --loss-factor, then go on from the "
-                "last checkpoint with --resume auto"
+                f"({', '.join(wrong[1:])}); lower --lr or raise --loss-factor, then {way}"
             )
         return row
 
