@@ -1,4 +1,4 @@
-"""The error a user can mend: one line that says what was given, what is needed, what to do."""
+"""Errors that a user can mend: one line that says what was given, what is needed, what to do."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,11 @@ class InputError(ValueError):
 
 class TapError(InputError):
     """A tap did not fire, fired with another shape, or was overwritten in place."""
+
+
+class RunError(RuntimeError):
+    """A run broke down through no fault of its input: a full disk, a process that was killed.
+
+    The command line prints the message as one line and exits with code 1; what was saved before
+    is whole.
+    """

@@ -9,7 +9,7 @@ from mgd.cli import commands
 from mgd.cli.after import export, report
 from mgd.cli.demo import demo
 from mgd.cli.points import points
-from mgd.errors import InputError
+from mgd.errors import InputError, RunError
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": commands.train,
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0, or 2 for an input that cannot be used.
+        0; 1 for a run that broke down; 2 for an input that cannot be used.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     rank_zero = os.environ.get("RANK", "0") == "0"
@@ -57,4 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"mgd: {error}", file=sys.stderr)
         return 2
+    except RunError as error:
+        print(f"mgd: {error}", file=sys.stderr)
+        return 1
     return 0

@@ -13,10 +13,10 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.dp import DataParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from mgd.engine.config import DeviceConfig, RunConfig
-from mgd.errors import InputError
+from mgd.errors import InputError, RunError
 
 Result = TypeVar("Result")
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -38,6 +38,11 @@ def launch(config: RunConfig, run: Callable[[Fabric, RunConfig], Result]) -> Res
             if message:
                 raise InputError(message.splitlines()[0]) from error
             raise
+        except ProcessExitedException as error:
+            raise RunError(
+                f"a process of the run died ({error}), the others were ended; go on from the last "
+                "checkpoint with --resume auto"
+            ) from error
         return sealed.value
     fabric.launch()
     return run(fabric, config)

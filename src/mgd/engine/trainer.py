@@ -247,11 +247,17 @@ class Trainer:
                     f"the checkpoint was made with --{name} {state['config'].get(name)}, not "
                     f"{config[name]}; give the same, or another --experiment"
                 )
-        self.objective.student.load_state_dict(state["student"])
-        if self.distiller is not None:
-            self.distiller.points.load_state_dict(state["distiller"])
-            self.distiller.matching_is_solved = True
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.objective.student.load_state_dict(state["student"])
+            if self.distiller is not None:
+                self.distiller.points.load_state_dict(state["distiller"])
+                self.distiller.matching_is_solved = True
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                "the checkpoint does not fit: its data had other classes, or its --points were "
+                "others; give the options of its args.yaml, or another --experiment"
+            ) from error
         self.scheduler.load_state_dict(state["scheduler"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         torch.set_rng_state(state["rng"])

@@ -1,0 +1,128 @@
+"""Several processes: the same numbers as one, every image once, and no hang when one dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mgd.engine.run import evaluate_networks, train
+from mgd.engine.runlog import read_summary
+
+MAIN = Path(__file__).parents[2] / "main_mgd.py"
+TIMES = {"images_per_s", "data_wait", "seconds"}
+
+
+def rows(outcome):
+    return [
+        {name: float(value) for name, value in row.items() if name not in TIMES}
+        for row in read_summary(outcome.folder)
+    ]
+
+
+def test_two_processes_train_as_one(fast_distillation, free_port):
+    """With synchronised BatchNorm the sum over two ranks is the batch of one, to float rounding.
+
+    Ten epochs' worth of anything else (an unequal share, a wrong average, a stale buffer, another
+    matching) would show in the losses and accuracies of both epochs.
+    """
+    config = fast_distillation.replace(sync_bn=1, train_images=33)
+    one = train(config.replace(experiment="one"))
+    two = train(
+        config.replace(experiment="two", devices=2, dist_url=f"tcp://localhost:{free_port}")
+    )
+    for single, double in zip(rows(one), rows(two), strict=True):
+        assert single == pytest.approx(double, rel=1e-5)
+    assert one.test.images == two.test.images == 300
+    assert one.test.per_class == two.test.per_class
+
+
+def test_evaluation_counts_every_image_once(fast_run, free_port):
+    weights = train(fast_run.replace(epochs=1)).folder / "student.safetensors"
+    config = fast_run.replace(evaluate=True, student_resume=str(weights), batch_size=7)
+    (one, _) = evaluate_networks(config)
+    (three, _) = evaluate_networks(
+        config.replace(devices=3, dist_url=f"tcp://localhost:{free_port}")
+    )
+    assert three["student"].images == one["student"].images == 300
+    assert three["student"].per_class == one["student"].per_class
+    assert three["student"].loss == pytest.approx(one["student"].loss, rel=1e-5)
+
+
+WORDS = (
+    "digits --size 8 --arch cifar_resnet8_x0_25 --teacher cifar_resnet8_x0_5 --use-pretrained 0 "
+    "--train-images 40 -b 20 -j 0"
+).split()
+
+
+def start(command, folder, **environment):
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_two_torchrun_nodes(tmp_path, free_port):
+    """Two agents on loopback are two nodes of one process each; --batch-size is a node's."""
+    nodes = [
+        start(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"),
+                *("--nproc-per-node", "1", "--node-rank", str(node)),
+                *("--master-addr", "localhost", "--master-port", str(free_port)),
+                *(str(MAIN), *WORDS, "--epochs", "1"),
+            ],
+            tmp_path,
+        )
+        for node in range(2)
+    ]
+    outputs = [node.communicate(timeout=240)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert len(read_summary(folder)) == 1
+    assert "best epoch 1" in outputs[0]
+    assert "best epoch 1" not in outputs[1]
+
+
+def test_a_killed_rank_ends_the_job(tmp_path, free_port):
+    job = start(
+        [
+            *(sys.executable, str(MAIN), *WORDS, "--epochs", "1000", "--devices", "2"),
+            *("--dist-url", f"tcp://localhost:{free_port}", "--experiment", "run"),
+        ],
+        tmp_path,
+    )
+    summary = tmp_path / "runs" / "run" / "summary.csv"
+    try:
+        deadline = time.monotonic() + 180
+        while not summary.exists() or len(summary.read_text().splitlines()) < 3:
+            assert job.poll() is None, job.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        os.kill(ranks_of(job.pid)[1], signal.SIGKILL)
+        output, _ = job.communicate(timeout=60)
+    finally:
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
+    assert job.returncode == 1
+    assert "a process of the run died" in output.splitlines()[-1]
+    assert "SIGKILL" in output.splitlines()[-1]
+
+
+def ranks_of(parent):
+    """Returns the spawned processes, in the order of their ranks."""
+    listing = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return sorted(int(line.split()[0]) for line in listing.splitlines() if "spawn_main" in line)
