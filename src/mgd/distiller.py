@@ -155,7 +155,7 @@ class Distiller(nn.Module):
         self.points = nn.ModuleList(
             DistillationPoint(pair, REDUCERS[reducer], solver) for pair in pairs
         ).to(example.device)
-        self.matching_is_solved = False
+        self.matching_is_solved = not pairs
         self._margin_handles: list[RemovableHandle] = []
         self.train(student.training)
         try:
