@@ -20,7 +20,7 @@ from mgd.engine.checkpoint import (
     save_checkpoint,
     save_student,
 )
-from mgd.errors import InputError
+from mgd.errors import InputError, RunError
 
 
 def state(seed=0):
@@ -211,9 +211,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, keep):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(
-        InputError, match=r"cannot write .*last\.ckpt.*No space left.*--resume auto"
-    ):
+    with pytest.raises(RunError, match=r"cannot write .*last\.ckpt.*No space left.*--resume auto"):
         save_checkpoint(state(1), path, keep_previous=keep)
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     assert path.read_bytes() == before
@@ -237,7 +235,7 @@ print(load_checkpoint(path)["epoch"], sorted(p.name for p in path.parent.iterdir
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     error, left = done.stdout.splitlines()
-    assert error.startswith("InputError cannot write")
+    assert error.startswith("RunError cannot write")
     assert "|" not in error
     assert left == "1 ['last.ckpt']"
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mgd.errors import InputError
+from mgd.errors import InputError, RunError
 from mgd.models.weights import load_plain
 
 logger = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ def save_checkpoint(state: State, path: Path, keep_previous: bool = False) -> No
         keep_previous: Keep the file replaced, as `previous.ckpt` beside it.
 
     Raises:
-        InputError: If the disk does not take it; the old file stays.
+        RunError: If the disk does not take it; the old file stays.
     """
     state = {"format": FORMAT, **state}
     state["checksum"] = checksum(state)
-    _replace(path, lambda file: torch.save(state, file), keep_previous)
+    write_whole(path, lambda file: torch.save(state, file), keep_previous)
 
 
 def save_student(student: nn.Module, path: Path) -> None:
@@ -44,10 +44,20 @@ def save_student(student: nn.Module, path: Path) -> None:
         name: value.detach().cpu().clone().contiguous()
         for name, value in student.state_dict().items()
     }
-    _replace(path, lambda file: file.write(save(weights, metadata={"format": "pt"})))
+    write_whole(path, lambda file: file.write(save(weights, metadata={"format": "pt"})))
 
 
-def _replace(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool = False) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool = False) -> None:
+    """Writes a file so that the path holds the old or the new one, never a part.
+
+    Args:
+        path: Where to; replaced atomically.
+        write: Writes the content.
+        keep_previous: Keep the file replaced, as `previous.ckpt` beside it.
+
+    Raises:
+        RunError: If the disk does not take it; the old file stays.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
@@ -58,7 +68,7 @@ def _replace(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool =
             path.replace(path.with_name("previous.ckpt"))
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        raise InputError(
+        raise RunError(
             f"cannot write '{path}' ({error}); free some space and go on with --resume auto"
         ) from error
     finally:

@@ -224,6 +224,7 @@ class DeviceConfig(Group):
     precision: str = option(
         "32", "of the networks' arithmetic; losses stay in 32", choices=("32", "bf16", "fp16")
     )
+    compile: bool = option(False, "compile both networks with torch.compile")
     channels_last: bool = option(False, "the memory order that convolutions like")
     gpu: int | None = option(None, "number of the one GPU to use", kind=int, least=0)
     world_size: int = option(1, "nodes", least=1)

@@ -4,7 +4,6 @@ import csv
 import fcntl
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from mgd.distiller import Distiller
+from mgd.engine.checkpoint import write_whole
 from mgd.engine.config import RunConfig
 from mgd.engine.metrics import Scores
 from mgd.errors import InputError
@@ -56,6 +56,7 @@ class RunFolder:
             self._lock = (path / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            self._lock.close()
             raise InputError(
                 f"run folder '{path}' is in use by another run; wait, or name another --experiment"
             ) from error
@@ -68,9 +69,7 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Writes a small file whole, or leaves the old one."""
-        temporary = self.path / f".{name}.{os.getpid()}"
-        temporary.write_text(text)
-        temporary.replace(self.path / name)
+        write_whole(self.path / name, lambda file: file.write(text.encode()))
 
     def keep_rows_before(self, epoch: int) -> None:
         """Drops the rows of `summary.csv` from an epoch on, which a resumed run writes again."""
@@ -136,7 +135,7 @@ def read_summary(folder: Path) -> list[Row]:
 
 def write_per_class(path: Path, classes: Sequence[str], scores: Mapping[str, Scores]) -> None:
     """Writes a CSV with a row per class: its images and each network's top-1 accuracy, percent."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         writer.writerow(["class", "images", *(f"{name}_top1" for name in scores)])
         for index, name in enumerate(classes):
