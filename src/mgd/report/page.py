@@ -47,7 +47,8 @@ def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[st
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
     )
-    path.write_text(page)
+    # A folder's name may be no UTF-8.
+    path.write_text(page, encoding="utf-8", errors="replace")
 
 
 def _table(summaries: Sequence[Summary]) -> str:

@@ -60,6 +60,8 @@ def read_run(folder: str | Path) -> Run:
         with (folder / "summary.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         options = yaml.safe_load((folder / "args.yaml").read_text())
+        if not isinstance(options, dict):
+            raise ValueError("args.yaml holds no options")
         result, matching = (_json(folder / name) for name in ("result.json", "matching.json"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
@@ -68,5 +70,7 @@ def read_run(folder: str | Path) -> Run:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no names with values")
     return content
