@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from mgd.cli.parser import Parser, is_code
+from mgd.engine.checkpoint import write_whole
 from mgd.errors import InputError
-from mgd.models import create_model
-from mgd.models.weights import load_weights, num_classes_of, read_weights
+from mgd.models import load_trained
 from mgd.report import read_run, write_report
 
 
@@ -24,8 +24,7 @@ def report(arguments: Sequence[str]) -> None:
     runs = [read_run(folder) for folder in given.runs]
     home = runs[0].folder if len(runs) == 1 else runs[0].folder.parent
     path = Path(given.output) if given.output else home / "report.html"
-    if not path.parent.is_dir():
-        raise InputError(f"--output {path}: the folder '{path.parent}' does not exist; make it")
+    _check_parent(path)
     write_report(runs, path, f"Runs: {', '.join(run.name for run in runs)}")
     print(path)
 
@@ -45,26 +44,30 @@ def export(arguments: Sequence[str]) -> None:
     parser.add_argument("-o", "--output", help="file; default: student.FORMAT in the run folder")
     given = parser.parse_args(arguments)
     run = read_run(given.run)
+    path = Path(given.output or run.folder / f"student.{given.format}")
+    _check_parent(path)
     arch = given.arch or str(run.options["arch"])
     if not given.arch and is_code(arch):
         raise InputError(f"the run's network '{arch}' is code; name it with --arch to run it")
-    source = run.folder / "student.safetensors"
-    weights = read_weights(source)
-    student = create_model(arch, num_classes_of(weights))
-    load_weights(student, weights, str(source))
-    path = Path(given.output or run.folder / f"student.{given.format}")
+    student = load_trained(arch, str(run.folder / "student.safetensors"))
     _write(student.eval(), path, given.format, int(run.options["size"]))
     print(path)
 
 
+def _check_parent(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path}: the folder '{path.parent}' does not exist; make it")
+
+
 def _write(student: nn.Module, path: Path, kind: str, size: int) -> None:
     if kind == "pth":
-        torch.save(student.state_dict(), path)
+        write_whole(path, lambda file: torch.save(student.state_dict(), file))
         return
     example = (torch.zeros(2, 3, size, size),)
     batch = {0: torch.export.Dim("batch")}
     if kind == "pt2":
-        torch.export.save(torch.export.export(student, example, dynamic_shapes=(batch,)), path)
+        program = torch.export.export(student, example, dynamic_shapes=(batch,))
+        write_whole(path, lambda file: torch.export.save(program, file))
         return
     try:
         torch.onnx.export(student, example, str(path), dynamo=True, dynamic_shapes=(batch,))

@@ -54,10 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[0] not in COMMANDS:
             raise InputError(f"unknown command '{words[0]}'; choose one of {', '.join(COMMANDS)}")
         COMMANDS[words[0]](words[1:])
-    except InputError as error:
-        print(f"mgd: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"mgd: {error}", file=sys.stderr)
-        return 1
+    except (InputError, RunError) as error:
+        # A name given, or a message of torch's, may have line breaks.
+        print(f"mgd: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
     return 0

@@ -11,6 +11,7 @@ import yaml
 
 from mgd.errors import InputError
 
+_NEEDED = ("arch", "data", "distiller", "size", "train-images")
 _SEED = re.compile(r"-seed\d+$")
 
 
@@ -62,6 +63,8 @@ def read_run(folder: str | Path) -> Run:
         options = yaml.safe_load((folder / "args.yaml").read_text())
         if not isinstance(options, dict):
             raise ValueError("args.yaml holds no options")
+        if missing := [name for name in _NEEDED if name not in options]:
+            raise ValueError(f"args.yaml has no {', '.join(missing)}")
         result, matching = (_json(folder / name) for name in ("result.json", "matching.json"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
