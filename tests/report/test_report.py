@@ -170,6 +170,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
     [
         ("args.yaml", "{"),
         ("args.yaml", "- a list\n"),
+        ("args.yaml", "arch: resnet18\n"),
         ("args.yaml", "!!python/object/apply:os.mkdir [obeyed]"),
         ("result.json", "{"),
         ("result.json", "[1]"),
