@@ -13,6 +13,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from mgd.errors import InputError
+from mgd.models import create_model, load_trained
 from mgd.models.weights import load_backbone, load_weights, num_classes_of, read_weights
 
 
@@ -178,12 +179,20 @@ def test_files_older_than_num_batches_tracked_load():
 
 @pytest.mark.parametrize("classes", [1, 5, 200])
 def test_the_class_count_is_read_from_the_file(classes):
-    assert num_classes_of(net(classes).state_dict()) == classes
+    assert num_classes_of(net(classes).state_dict(), net(2), 2) == classes
 
 
-def test_without_a_layer_there_is_no_class_count():
-    with pytest.raises(InputError, match="no layer with weights"):
-        num_classes_of({"norm.bias": torch.ones(3)})
+def test_a_file_of_another_network_has_no_class_count():
+    """Then loading it tells what does not fit."""
+    other = {"conv.weight": torch.ones(9, 3, 1, 1), "head.weight": torch.ones(7, 4)}
+    assert num_classes_of(other, net(5), 5) == 5
+
+
+def test_sorted_names_do_not_mislead(tmp_path):
+    """The safetensors format sorts: `fc` comes before the layers."""
+    path = str(tmp_path / "weights.safetensors")
+    save_file(create_model("resnet18", num_classes=7).state_dict(), path)
+    assert load_trained("resnet18", path, num_classes=3).fc.out_features == 7
 
 
 def test_a_backbone_keeps_a_new_head_of_another_size_and_says_so(caplog):

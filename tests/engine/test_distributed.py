@@ -55,7 +55,7 @@ def test_evaluation_counts_every_image_once(fast_run, free_port):
 WORDS = (
     "digits --size 8 --arch cifar_resnet8_x0_25 --teacher cifar_resnet8_x0_5 --use-pretrained 0 "
     "--train-images 40 -b 20 -j 0"
-).split()
+).split()  # noqa: SIM905
 
 
 def start(command, folder, **environment):

@@ -15,9 +15,9 @@ from mgd.engine.objective import Objective
 from mgd.engine.pipeline import Pipeline
 from mgd.engine.sync_bn import synchronize
 from mgd.errors import InputError
-from mgd.models import PRETRAINED, create_model
+from mgd.models import PRETRAINED, create_model, load_trained
 from mgd.models.pairs import known_points
-from mgd.models.weights import load_backbone, load_weights, num_classes_of, read_weights
+from mgd.models.weights import load_backbone, read_weights
 from mgd.points import PairLike, points_from_plain
 
 logger = logging.getLogger(__name__)
@@ -46,21 +46,19 @@ def _student(config: RunConfig, num_classes: int) -> nn.Module:
     path = config.networks.student_resume
     if config.output.evaluate and not path and not pretrained:
         raise InputError("nothing to evaluate: give --student-resume FILE or --use-pretrained 1")
+    if config.output.evaluate and path:
+        return load_trained(config.networks.arch, path, num_classes)
     weights = PRETRAINED if pretrained and not path else None
     student = create_model(config.networks.arch, num_classes, weights)
     if path:
-        load = load_weights if config.output.evaluate else load_backbone
-        load(student, read_weights(path), path)
+        load_backbone(student, read_weights(path), path)
     return student
 
 
 def _teacher(config: RunConfig, num_classes: int) -> nn.Module:
     name, path = config.teacher_name, config.networks.teacher_resume
     if path:
-        weights = read_weights(path)
-        teacher = create_model(name, num_classes_of(weights))
-        load_weights(teacher, weights, path)
-        return teacher
+        return load_trained(name, path, num_classes)
     if config.networks.use_pretrained == 0:
         logger.warning("the teacher has random weights; give --teacher-resume FILE to teach")
         return create_model(name, num_classes)
@@ -73,6 +71,8 @@ def build_objective(
     """Builds the student's loss; with a teacher, joined at the points that the flags name."""
     options = config.distillation
     if teacher is None:
+        if config.devices.compile:
+            student.compile()
         return Objective(student, options)
     with_kd = options.distiller == "kd" or options.mgd_with_kd == 1
     distiller = Distiller(
@@ -86,6 +86,10 @@ def build_objective(
     )
     if config.devices.sync_bn:
         distiller.points = synchronize(distiller.points)
+    if config.devices.compile:
+        # The inner modules, before DDP wraps them: matching and losses stay as they are.
+        for module in (distiller.tapped_teacher, distiller.tapped_student, student):
+            module.compile()  # the student by itself for validation
     return Objective(distiller, options)
 
 

@@ -13,7 +13,7 @@ from mgd.errors import InputError
 from mgd.models.cifar_resnet import CifarResNet
 from mgd.models.mobilenet import MobileNetV1, mobilenet_v2_eccv
 from mgd.models.shufflenet import shufflenet_v2, shufflenet_v2_x0_5
-from mgd.models.weights import load_backbone, load_weights, read_weights
+from mgd.models.weights import load_backbone, load_weights, num_classes_of, read_weights
 
 Builder = Callable[[int], nn.Module]
 
@@ -75,6 +75,26 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
     if weights not in (None, PRETRAINED):
         load_weights(network, read_weights(weights), weights)
     return network.train()
+
+
+def load_trained(name: str, path: str, num_classes: int = 1000) -> nn.Module:
+    """Builds the network that a checkpoint file belongs to; the class count is the file's.
+
+    Args:
+        name: As in `create_model`.
+        path: As in `read_weights`.
+        num_classes: The likely class count, which saves building the network twice.
+
+    Raises:
+        InputError: As the two.
+    """
+    weights = read_weights(path)
+    network = create_model(name, num_classes)
+    found = num_classes_of(weights, network, num_classes)
+    if found != num_classes:
+        network = create_model(name, found)
+    load_weights(network, weights, path)
+    return network
 
 
 def _create_own(name: str, num_classes: int) -> nn.Module:

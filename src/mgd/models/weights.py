@@ -80,12 +80,21 @@ def load_plain(path: Path) -> Any:
         ) from error
 
 
-def num_classes_of(weights: StateDict) -> int:
-    """Returns the number of classes a checkpoint was trained on: its last layer's outputs."""
-    matrices = [value for value in weights.values() if value.dim() >= 2]
-    if not matrices:
-        raise InputError("the checkpoint has no layer with weights; give a classifier's")
-    return matrices[-1].shape[0]
+def num_classes_of(weights: StateDict, network: nn.Module, num_classes: int) -> int:
+    """Returns the class count a checkpoint was trained on.
+
+    Args:
+        weights: The checkpoint's. Their order says nothing: safetensors sorts by name.
+        network: The checkpoint's network, built for any class count.
+        num_classes: That class count; also the answer where nothing or more than the head differs.
+    """
+    own = network.state_dict()
+    sizes = {
+        weights[key].shape[0]
+        for key in own.keys() & weights.keys()
+        if weights[key].shape != own[key].shape and weights[key].shape[1:] == own[key].shape[1:]
+    }
+    return sizes.pop() if len(sizes) == 1 else num_classes
 
 
 def load_weights(network: nn.Module, weights: StateDict, source: str) -> None:
