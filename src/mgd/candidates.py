@@ -77,15 +77,14 @@ class _Search:
         maps = [reading for by in seen if (reading := self._read(by)) is not None]
         self.level_of = _levels({area for _, area in maps}, math.prod(trace.image_size))
         self.returned = {by.path: by for by in seen if by.side == "output"}
-        self.activated = {
-            by.path: by for by in seen if by.side == "input" and self._activates(by.path)
-        }
+        self.activated = [by for by in seen if by.side == "input" and self._activates(by.path)]
         self.activations = list(self._activations())
         self.in_mlp = [by for by, _ in self.activations if strict and self._is_in_mlp(by)]
 
     def _activates(self, path: str) -> bool:
         module = self.trace.modules[path]
-        return is_activation(module) and not isinstance(module, _GATES)
+        is_gate = isinstance(module, _GATES)
+        return is_activation(module) and not is_gate and path in self.returned
 
     def pre_activations(self) -> Iterator[Candidate]:
         """Yields what goes into activations outside MLPs."""
@@ -205,8 +204,8 @@ class _Search:
         overwritten in place, then what the module around the function returns; then what the
         norm in front of the function reads.
         """
-        for path, by in self.activated.items():
-            yield by, self.returned[path].node
+        for by in self.activated:
+            yield by, self.returned[by.path].node
         done: set[Node] = set()
         spoilt: list[tuple[Sighting, Node]] = []
         for by in self.returned.values():
