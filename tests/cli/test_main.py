@@ -191,7 +191,7 @@ def test_a_run_prints_its_outcome(capsys):
     assert lines[0].startswith("epoch 1/1  lr 0.05  loss ")
     assert re.search(r"ce \d.* kd \d.* mgd_1 \d.* mgd_2 \d.* mgd_3 \d", lines[0])
     assert "which chose the epoch" in lines[1]
-    assert re.match(r"student on test: Acc@1 .* Acc@5 .* on 300 images", lines[2])
+    assert re.match(r"student on test: Acc@1 .* Acc@5 .* on 600 images", lines[2])
     assert lines[3].startswith("teacher on test: Acc@1")
     assert lines[-1] == "run folder: runs/run"
 

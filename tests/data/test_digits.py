@@ -12,7 +12,7 @@ def digits():
 
 
 def test_the_parts_have_their_sizes(digits):
-    assert [len(part) for part in (digits.train, digits.valid, digits.test)] == [1197, 300, 300]
+    assert [len(part) for part in (digits.train, digits.valid, digits.test)] == [897, 300, 600]
     assert digits.classes == list("0123456789")
     image = digits.train.image(0)
     assert (image.shape, image.dtype) == ((3, 8, 8), torch.uint8)

@@ -36,7 +36,7 @@ def test_two_processes_train_as_one(fast_distillation, free_port):
     )
     for single, double in zip(rows(one), rows(two), strict=True):
         assert single == pytest.approx(double, rel=1e-5)
-    assert one.test.images == two.test.images == 300
+    assert one.test.images == two.test.images == 600
     assert one.test.per_class == two.test.per_class
 
 

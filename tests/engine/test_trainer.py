@@ -82,7 +82,7 @@ def test_the_result_is_of_the_best_epoch_on_the_test_part(fast_run):
     student = stock_student(outcome.folder)
     digits = load_digits()
     right = (guesses_of(student, digits.test) == torch.tensor(digits.test.labels)).sum()
-    assert result["test_top1"] == pytest.approx(100 * int(right) / 300)
+    assert result["test_top1"] == pytest.approx(100 * int(right) / 600)
     assert result["teacher_top1"] is None
     assert outcome.trained_parameters == sum(p.numel() for p in student.parameters())
 

@@ -8,7 +8,7 @@ from mgd.errors import InputError
 
 
 def load_digits() -> Splits:
-    """Loads the digits as 1 197 training, 300 validation and 300 test images.
+    """Loads the digits as 897 training, 300 validation and 600 test images.
 
     The split is fixed and stratified. Greys 0 to 16 are spread over 0 to 255 and repeated in
     three colours, so that any network takes them.
@@ -28,7 +28,7 @@ def load_digits() -> Splits:
     grey = torch.from_numpy(np.rint(scans * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
     images = grey.expand(-1, 3, -1, -1)
     rest, test = train_test_split(
-        np.arange(len(labels)), test_size=300, stratify=labels, random_state=0
+        np.arange(len(labels)), test_size=600, stratify=labels, random_state=0
     )
     train, valid = train_test_split(rest, test_size=300, stratify=labels[rest], random_state=0)
     parts = [TensorSplit(images[part], labels[part].tolist()) for part in (train, valid, test)]

@@ -26,7 +26,7 @@ def curves(runs: Sequence[Run]) -> bytes:
         colour = colours[index % len(colours)]
         axes.plot(numbers, [statistics.fmean(e) for e in epochs], label=_plain(name), color=colour)
         axes.fill_between(
-            numbers, [min(e) for e in epochs], [max(e) for e in epochs], color=colour, alpha=0.12
+            numbers, [min(e) for e in epochs], [max(e) for e in epochs], color=colour, alpha=0.07
         )
     axes.set(xlabel="epoch", ylabel="validation accuracy, %")
     axes.grid(alpha=0.3)
