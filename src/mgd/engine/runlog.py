@@ -15,7 +15,7 @@ from mgd.distiller import Distiller
 from mgd.engine.checkpoint import write_whole
 from mgd.engine.config import RunConfig
 from mgd.engine.metrics import Scores
-from mgd.errors import InputError
+from mgd.errors import InputError, RunError
 from mgd.rematch import MatchingReport
 
 Row = dict[str, Any]
@@ -64,7 +64,11 @@ class RunFolder:
             raise InputError(
                 f"cannot write to '{path}' ({error}); choose another --output"
             ) from error
-        self.write("args.yaml", yaml.safe_dump(config.flat(), sort_keys=False))
+        try:
+            self.write("args.yaml", yaml.safe_dump(config.flat(), sort_keys=False))
+        except RunError:
+            self._lock.close()
+            raise
         self.events = _event_writer(path) if config.output.tensorboard else None
 
     def write(self, name: str, text: str) -> None:
