@@ -1,6 +1,7 @@
 """The command line from outside: one line and exit code 2 for whatever cannot be used."""
 
 import csv
+import logging
 import re
 from pathlib import Path
 
@@ -289,6 +290,7 @@ PAIR = ["--teacher", "cifar_resnet14", "--student", "cifar_resnet8_x0_5", "--siz
 
 
 def test_points_are_shown_as_a_table(capsys):
+    level = logging.getLogger("mgd").getEffectiveLevel()
     assert main(["points", *PAIR]) == 0
     text = capsys.readouterr().out
     for heading in ("teacher", "student", "channels", "margin from", "step time"):
@@ -298,6 +300,7 @@ def test_points_are_shown_as_a_table(capsys):
     assert "layer3.1.relu" in rows[2]
     assert "64 -> 32" in rows[2]
     assert "4x4" in rows[2]
+    assert logging.getLogger("mgd").getEffectiveLevel() == level
 
 
 @pytest.mark.parametrize("points", ["known", "auto"])

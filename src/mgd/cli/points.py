@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import yaml
@@ -22,6 +23,19 @@ from mgd.rematch import update_matching
 _REPEATS = 3
 
 
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Dead channels and the like mean nothing for random weights on random images."""
+    logger = logging.getLogger("mgd")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@_errors_alone()
 def points(arguments: Sequence[str]) -> None:
     """Prints the points of a pair as a table, or as YAML for `--points FILE`."""
     parser = Parser(prog="mgd points", description=(points.__doc__ or "").strip())
@@ -38,8 +52,6 @@ def points(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     if given.size < 1:
         raise InputError(f"--size {given.size} must be at least 1")
-    # Dead channels and the like mean nothing for random weights on random images.
-    logging.getLogger("mgd").setLevel(logging.ERROR)
     torch.manual_seed(0)
     teacher, student = create_model(given.teacher), create_model(given.student)
     example = torch.randn(2, 3, given.size, given.size)
