@@ -6,6 +6,7 @@ import jaxtyping
 import pytest
 import torch
 
+torch.set_num_threads(1)  # on tiny networks several threads only wait for each other
 jaxtyping.install_import_hook("mgd", "checking.check")
 
 
