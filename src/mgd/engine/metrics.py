@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -28,6 +29,47 @@ class Scores:
     """Of this process, data loading included."""
     per_class: tuple[tuple[int, int], ...]
     """(right, all) images of each class."""
+
+
+class TermMeter:
+    """Running means of the loss terms and the training accuracy, without waiting for the device.
+
+    Args:
+        terms: Names of the loss terms.
+        device: Where the sums are kept.
+    """
+
+    def __init__(self, terms: Iterable[str], device: torch.device):
+        self.names = ["loss", *(f"loss_{name}" for name in terms), "train_top1"]
+        # A sum per term, right answers and images; "loss" is the sum of the terms.
+        self.sums = torch.zeros(len(self.names), dtype=torch.float64, device=device)
+
+    def reset(self) -> None:
+        """Forgets all."""
+        self.sums.zero_()
+
+    @torch.no_grad()
+    def update(self, terms: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch: weighted terms (n, B), logits (B, K) and labels (B,)."""
+        right = (logits.argmax(1) == labels).sum()
+        count = torch.full_like(right, len(labels))
+        self.sums += torch.stack([*terms.detach().double().sum(1), right, count])
+
+    def gather(self) -> None:
+        """Moves all ranks' sums to rank 0, which writes the checkpoint."""
+        if dist.is_initialized():
+            dist.reduce(self.sums, dst=0)
+            if dist.get_rank() != 0:
+                self.reset()
+
+    def compute(self) -> dict[str, float]:
+        """Returns the means over all ranks' images, accuracy in percent."""
+        sums = self.sums.clone()
+        if dist.is_initialized():
+            dist.all_reduce(sums)
+        *terms, right, count = sums.tolist()
+        means = [value / count for value in terms]
+        return dict(zip(self.names, [sum(means), *means, 100 * right / count], strict=True))
 
 
 @torch.inference_mode()

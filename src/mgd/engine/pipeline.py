@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mgd.data import load_splits
@@ -14,6 +14,7 @@ from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, bui
 from mgd.data.splits import Split, Splits
 from mgd.data.transforms import Normalize, eval_transform, train_transform
 from mgd.engine.config import RunConfig
+from mgd.engine.metrics import Scores, evaluate
 from mgd.errors import InputError
 
 Loader = DataLoader[Batch]
@@ -60,6 +61,11 @@ class Pipeline:
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels
+
+    def score(self, network: nn.Module, loader: Loader) -> Scores:
+        """Evaluates a network on one part of the data."""
+        batches = self.batches(loader)
+        return evaluate(network, batches, self.prepare, self.num_classes, self.device)
 
     def example(self) -> Tensor:
         """Returns two training images as the networks take them."""

@@ -12,9 +12,9 @@ from torch import nn
 from mgd.engine.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.config import RunConfig
 from mgd.engine.devices import launch, share
-from mgd.engine.metrics import Scores, evaluate
+from mgd.engine.metrics import Scores
 from mgd.engine.networks import build_networks, build_objective
-from mgd.engine.pipeline import Loader, Pipeline, build_pipeline
+from mgd.engine.pipeline import build_pipeline
 from mgd.engine.runlog import Reporter, RunFolder, write_per_class
 from mgd.engine.trainer import Trainer
 from mgd.errors import InputError
@@ -57,7 +57,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     if state is not None:
         trainer.load(state)
         reporter.message(f"going on with '{path}' at epoch {trainer.epoch}, step {trainer.step}")
-    valid_scores = score(teacher, pipeline.valid, pipeline) if teacher is not None else None
+    valid_scores = pipeline.score(teacher, pipeline.valid) if teacher is not None else None
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
     folder = RunFolder(path, config, trainer.columns) if fabric.is_global_zero else None
     try:
@@ -84,8 +84,8 @@ def _finish(
         if trainer.fabric.is_global_zero:
             student.load_state_dict(load_checkpoint(path / "best.ckpt")["student"])
         share(student.state_dict().values())
-        test = score(student, pipeline.test, pipeline)
-        valid = score(teacher, pipeline.test, pipeline) if teacher is not None else None
+        test = pipeline.score(student, pipeline.test)
+        valid = pipeline.score(teacher, pipeline.test) if teacher is not None else None
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
     return Outcome(path, trainer.best, test, valid, parameters, seconds)
@@ -123,7 +123,7 @@ def _evaluate(fabric: Fabric, config: RunConfig) -> tuple[dict[str, Scores], Pat
     student, teacher = build_networks(config, pipeline, fabric.device)
     networks = {"teacher": teacher, "student": student}
     scores = {
-        name: score(network, pipeline.valid, pipeline)
+        name: pipeline.score(network, pipeline.valid)
         for name, network in networks.items()
         if network is not None
     }
@@ -133,12 +133,6 @@ def _evaluate(fabric: Fabric, config: RunConfig) -> tuple[dict[str, Scores], Pat
         path.parent.mkdir(parents=True, exist_ok=True)
         write_per_class(path, pipeline.splits.classes, scores)
     return scores, path
-
-
-def score(network: nn.Module, loader: Loader, pipeline: Pipeline) -> Scores:
-    """Evaluates a network on one part of the data."""
-    batches = pipeline.batches(loader)
-    return evaluate(network, batches, pipeline.prepare, pipeline.num_classes, pipeline.device)
 
 
 def find_folder(config: RunConfig) -> tuple[Path, State | None]:

@@ -2,10 +2,8 @@
 
 import math
 import time
-from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from mgd.data.loading import Batch, mix
@@ -13,7 +11,7 @@ from mgd.distiller import Distiller
 from mgd.engine.checkpoint import State, save_checkpoint, save_student
 from mgd.engine.config import RunConfig
 from mgd.engine.devices import share
-from mgd.engine.metrics import Scores, evaluate
+from mgd.engine.metrics import Scores, TermMeter
 from mgd.engine.objective import Objective
 from mgd.engine.optim import build_optimizer, build_scheduler, lr_factor
 from mgd.engine.pipeline import Pipeline
@@ -52,8 +50,7 @@ class Trainer:
         self.epoch, self.step = config.schedule.start_epoch, 0
         self.best: dict[str, float] = {"epoch": -1, "top1": -1.0, "top5": -1.0}
         self.matching = {"matching_cost": math.nan, "matching_churn": math.nan}
-        self.sums = self._no_sums()
-        self.terms = ["loss", *(f"loss_{name}" for name in objective.weights), "train_top1"]
+        self.meter = TermMeter(objective.weights, pipeline.device)
 
     @property
     def columns(self) -> list[str]:
@@ -62,7 +59,7 @@ class Trainer:
         teacher = ["teacher_top1", "teacher_top5"] if self.distiller else []
         valid = ["valid_loss", "valid_top1", "valid_top5"]
         times = ["images_per_s", "data_wait", "seconds"]
-        return ["epoch", "lr", *self.terms, *valid, *teacher, *matching, *times]
+        return ["epoch", "lr", *self.meter.names, *valid, *teacher, *matching, *times]
 
     def fit(self, folder: RunFolder | None, teacher: Scores | None) -> None:
         """Trains the epochs that are left; rank 0 has a folder and writes."""
@@ -76,7 +73,7 @@ class Trainer:
             steps = self.pipeline.train_batches.num_batches
             lr = schedule.learning_rate * lr_factor(epoch * steps, schedule, steps)
             row = {"epoch": epoch, "lr": lr, **self._train(folder)}
-            scores = self.score(self.pipeline.valid)
+            scores = self.pipeline.score(self.objective.student, self.pipeline.valid)
             row |= {
                 "valid_loss": scores.loss,
                 "valid_top1": scores.top1,
@@ -86,24 +83,14 @@ class Trainer:
                 **self.matching,
                 "seconds": round(time.perf_counter() - start, 3),
             }
-            self.epoch, self.step, self.sums = epoch + 1, 0, self._no_sums()
+            self.epoch, self.step = epoch + 1, 0
+            self.meter.reset()
             is_best = scores.top1 > self.best["top1"]
             if is_best:
                 self.best = {"epoch": epoch, "top1": scores.top1, "top5": scores.top5}
             if folder is not None:
                 self._write(folder, row, is_best)
             self.reporter.end_epoch(row)
-
-    def score(self, loader: Any) -> Scores:
-        """Evaluates the student as it is."""
-        batches = self.pipeline.batches(loader)
-        return evaluate(
-            self.objective.student,
-            batches,
-            self.pipeline.prepare,
-            self.pipeline.num_classes,
-            self.pipeline.device,
-        )
 
     def _train(self, folder: RunFolder | None) -> Row:
         """Runs the rest of an epoch and returns its means."""
@@ -125,6 +112,7 @@ class Trainer:
                 self.reporter.step(self.step, {**self._means(folder), "images_per_s": speed})
             if every and self.step % every == 0 and self.step < steps:
                 self._means(folder)  # no checkpoint of a loss that is no number
+                self.meter.gather()
                 self.save(folder)
             previous = time.perf_counter()
         # DDP gives every rank the BatchNorm statistics of rank 0 before each step, not after.
@@ -149,10 +137,7 @@ class Trainer:
         self.fabric.backward(loss)
         self.optimizer.step()
         self.scheduler.step()
-        with torch.no_grad():
-            right = (logits.argmax(1) == labels).sum()
-            count = torch.full_like(right, len(labels))
-            self.sums += torch.stack([*values.detach().double().sum(1), right, count])
+        self.meter.update(values, logits, labels)
 
     def _means(self, folder: RunFolder | None) -> Row:
         """Returns the epoch's means so far, over all ranks.
@@ -160,12 +145,7 @@ class Trainer:
         Raises:
             InputError: If the loss is no number any more, naming the last checkpoint.
         """
-        sums = self.sums.clone()
-        if dist.is_initialized():
-            dist.all_reduce(sums)
-        *terms, right, count = sums.tolist()
-        means = [value / count for value in terms]
-        row = dict(zip(self.terms, [sum(means), *means, 100 * right / count], strict=True))
+        row = self.meter.compute()
         if not math.isfinite(row["loss"]):
             wrong = [name for name, value in row.items() if not math.isfinite(value)]
             last = folder.path / "last.ckpt" if folder is not None else None
@@ -201,10 +181,6 @@ class Trainer:
         if torch.cuda.is_available():
             torch.cuda.manual_seed_all(seed)
 
-    def _no_sums(self) -> torch.Tensor:
-        shape = len(self.objective.weights) + 2
-        return torch.zeros(shape, dtype=torch.float64, device=self.pipeline.device)
-
     def _write(self, folder: RunFolder, row: Row, is_best: bool) -> None:
         folder.add_row(row)
         if is_best:
@@ -229,7 +205,7 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "best": self.best,
-            "sums": self.sums,
+            "sums": self.meter.sums,
             "matching": self.matching,
             "config": self.config.flat(),
         }
@@ -262,4 +238,6 @@ class Trainer:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         torch.set_rng_state(state["rng"])
         self.epoch, self.step, self.best = state["epoch"], state["step"], state["best"]
-        self.sums, self.matching = state["sums"].to(self.pipeline.device), state["matching"]
+        self.matching = state["matching"]
+        if self.fabric.is_global_zero:  # whose sums are those of all ranks
+            self.meter.sums.copy_(state["sums"])
