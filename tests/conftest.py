@@ -50,6 +50,29 @@ def image_folder(tmp_path, scans):
     return tmp_path / "images"
 
 
+@pytest.fixture(scope="session")
+def _few_digits():
+    from dataclasses import replace
+
+    from mgd.data import load_digits
+    from mgd.data.splits import Subset
+
+    digits = load_digits()
+    valid, test = Subset(digits.valid, range(60)), Subset(digits.test, range(60))
+    return replace(digits, valid=valid, test=test)
+
+
+@pytest.fixture
+def few_digits(_few_digits, monkeypatch):
+    """Runs in this process get the digits with only 60 images to validate and 60 to test on."""
+    from mgd.engine import pipeline
+
+    load = pipeline.load_splits
+    few = {"digits": _few_digits}
+    monkeypatch.setattr(pipeline, "load_splits", lambda source: few.get(source) or load(source))
+    return _few_digits
+
+
 @pytest.fixture
 def fast_run(tmp_path):
     """A run of a second: two epochs of three steps on 30 digits."""

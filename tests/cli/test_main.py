@@ -19,6 +19,9 @@ FAST += ["-j", "0", "--epochs", "1", "--tensorboard", "0"]
 TEACHER = ["--teacher", "cifar_resnet8_x0_5", "--use-pretrained", "0"]
 
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
+
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("here"))
@@ -192,7 +195,7 @@ def test_a_run_prints_its_outcome(capsys):
     assert lines[0].startswith("epoch 1/1  lr 0.05  loss ")
     assert re.search(r"ce \d.* kd \d.* mgd_1 \d.* mgd_2 \d.* mgd_3 \d", lines[0])
     assert "which chose the epoch" in lines[1]
-    assert re.match(r"student on test: Acc@1 .* Acc@5 .* on 600 images", lines[2])
+    assert re.match(r"student on test: Acc@1 .* Acc@5 .* on 60 images", lines[2])
     assert lines[3].startswith("teacher on test: Acc@1")
     assert lines[-1] == "run folder: runs/run"
 
@@ -216,7 +219,7 @@ def test_evaluate_prints_a_line_each_and_writes_every_class(run, here, capsys):
     assert main([*words, *TEACHER, "--experiment", "scores"]) == 0
     teacher_line, student_line, place = capsys.readouterr().out.splitlines()
     assert teacher_line.startswith("teacher: Acc@1 ")
-    found = re.match(r"student: Acc@1 (\S+) Acc@5 \S+ Err@1 (\S+) .* on 300 images", student_line)
+    found = re.match(r"student: Acc@1 (\S+) Acc@5 \S+ Err@1 (\S+) .* on 60 images", student_line)
     assert float(found[1]) + float(found[2]) == pytest.approx(100)
     assert place == "accuracy of each class: runs/scores/per_class.csv"
     with (here / "runs" / "scores" / "per_class.csv").open(newline="") as file:
@@ -224,7 +227,7 @@ def test_evaluate_prints_a_line_each_and_writes_every_class(run, here, capsys):
     assert list(rows[0]) == ["class", "images", "teacher_top1", "student_top1"]
     assert [row["class"] for row in rows] == list("0123456789")
     right = sum(int(row["images"]) * float(row["student_top1"]) / 100 for row in rows)
-    assert right == pytest.approx(3 * float(found[1]), abs=0.1)
+    assert right == pytest.approx(0.6 * float(found[1]), abs=0.1)
     with (run / "summary.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["valid_top1"]) == pytest.approx(float(found[1]), abs=1e-3)
