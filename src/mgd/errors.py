@@ -8,6 +8,8 @@ class InputError(ValueError):
     can catch it as a `ValueError`.
     """
 
+    exit_code = 2
+
 
 class TapError(InputError):
     """A tap did not fire, fired with another shape, or was overwritten in place."""
@@ -19,3 +21,5 @@ class RunError(RuntimeError):
     The command line prints the message as one line and exits with code 1; what was saved before
     is whole.
     """
+
+    exit_code = 1

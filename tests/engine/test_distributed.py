@@ -52,10 +52,10 @@ def test_evaluation_counts_every_image_once(fast_run, free_port):
     assert three["student"].loss == pytest.approx(one["student"].loss, rel=1e-5)
 
 
-WORDS = (
-    "digits --size 8 --arch cifar_resnet8_x0_25 --teacher cifar_resnet8_x0_5 --use-pretrained 0 "
-    "--train-images 40 -b 20 -j 0"
-).split()  # noqa: SIM905
+WORDS = [
+    *("digits", "--size", "8", "--arch", "cifar_resnet8_x0_25", "--teacher", "cifar_resnet8_x0_5"),
+    *("--use-pretrained", "0", "--train-images", "40", "-b", "20", "-j", "0"),
+]
 
 
 def start(command, folder, **environment):

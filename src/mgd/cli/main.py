@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        0; 1 for a run that broke down; 2 for an input that cannot be used.
+        0; 1 for a run that broke down, 130 or 143 if a signal stopped it; 2 for an unusable input.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     rank_zero = os.environ.get("RANK", "0") == "0"
@@ -57,5 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, RunError) as error:
         # A name given, or a message of torch's, may have line breaks.
         print(f"mgd: {' '.join(str(error).splitlines())}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("mgd: interrupted", file=sys.stderr)
+        return 130
     return 0

@@ -16,6 +16,7 @@ from mgd.engine.objective import Objective
 from mgd.engine.optim import build_optimizer, build_scheduler, lr_factor
 from mgd.engine.pipeline import Pipeline
 from mgd.engine.runlog import Reporter, Row, RunFolder
+from mgd.engine.signals import StoppedError, StopSignals
 from mgd.errors import InputError
 from mgd.rematch import RematchSchedule, update_matching
 
@@ -48,6 +49,8 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(objective, optimizer)
         self.rematch = RematchSchedule(config.distillation.mgd_update_freq)
         self.epoch, self.step = config.schedule.start_epoch, 0
+        # Several ranks would have to agree on a step to stop at; they go on from the last save.
+        self.stop = StopSignals(active=fabric.world_size == 1)
         self.best: dict[str, float] = {"epoch": -1, "top1": -1.0, "top5": -1.0}
         self.matching = {"matching_cost": math.nan, "matching_churn": math.nan}
         self.meter = TermMeter(objective.weights, pipeline.device)
@@ -63,34 +66,40 @@ class Trainer:
 
     def fit(self, folder: RunFolder | None, teacher: Scores | None) -> None:
         """Trains the epochs that are left; rank 0 has a folder and writes."""
+        with self.stop:
+            for epoch in range(self.epoch, self.config.schedule.total_epochs):
+                self._run_epoch(epoch, folder, teacher)
+                if self.stop.received:
+                    raise StoppedError(self.stop.received)
+
+    def _run_epoch(self, epoch: int, folder: RunFolder | None, teacher: Scores | None) -> None:
         schedule = self.config.schedule
-        for epoch in range(self.epoch, schedule.total_epochs):
-            start = time.perf_counter()
-            self.epoch = epoch
-            if self.step == 0 and (self.rematch.due(epoch) or not self._is_matched()):
-                self._update_matching(folder)
-            # Of the epoch's first step, also where a resumed run starts later in it.
-            steps = self.pipeline.train_batches.num_batches
-            lr = schedule.learning_rate * lr_factor(epoch * steps, schedule, steps)
-            row = {"epoch": epoch, "lr": lr, **self._train(folder)}
-            scores = self.pipeline.score(self.objective.student, self.pipeline.valid)
-            row |= {
-                "valid_loss": scores.loss,
-                "valid_top1": scores.top1,
-                "valid_top5": scores.top5,
-                "teacher_top1": teacher.top1 if teacher else None,
-                "teacher_top5": teacher.top5 if teacher else None,
-                **self.matching,
-                "seconds": round(time.perf_counter() - start, 3),
-            }
-            self.epoch, self.step = epoch + 1, 0
-            self.meter.reset()
-            is_best = scores.top1 > self.best["top1"]
-            if is_best:
-                self.best = {"epoch": epoch, "top1": scores.top1, "top5": scores.top5}
-            if folder is not None:
-                self._write(folder, row, is_best)
-            self.reporter.end_epoch(row)
+        start = time.perf_counter()
+        self.epoch = epoch
+        if self.step == 0 and (self.rematch.due(epoch) or not self._is_matched()):
+            self._update_matching(folder)
+        # Of the epoch's first step, also where a resumed run starts later in it.
+        steps = self.pipeline.train_batches.num_batches
+        lr = schedule.learning_rate * lr_factor(epoch * steps, schedule, steps)
+        row = {"epoch": epoch, "lr": lr, **self._train(folder)}
+        scores = self.pipeline.score(self.objective.student, self.pipeline.valid)
+        row |= {
+            "valid_loss": scores.loss,
+            "valid_top1": scores.top1,
+            "valid_top5": scores.top5,
+            "teacher_top1": teacher.top1 if teacher else None,
+            "teacher_top5": teacher.top5 if teacher else None,
+            **self.matching,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+        self.epoch, self.step = epoch + 1, 0
+        self.meter.reset()
+        is_best = scores.top1 > self.best["top1"]
+        if is_best:
+            self.best = {"epoch": epoch, "top1": scores.top1, "top5": scores.top5}
+        if folder is not None:
+            self._write(folder, row, is_best)
+        self.reporter.end_epoch(row)
 
     def _train(self, folder: RunFolder | None) -> Row:
         """Runs the rest of an epoch and returns its means."""
@@ -114,6 +123,9 @@ class Trainer:
                 self._means(folder)  # no checkpoint of a loss that is no number
                 self.meter.gather()
                 self.save(folder)
+            if self.stop.received and self.step < steps:
+                self.save(folder)
+                raise StoppedError(self.stop.received)
             previous = time.perf_counter()
         # DDP gives every rank the BatchNorm statistics of rank 0 before each step, not after.
         share(self.objective.buffers())
