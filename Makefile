@@ -17,10 +17,10 @@ types: .venv/installed
 	$(BIN)/mypy
 
 pytest: .venv/installed
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n auto -m "not slow"
 
 test-zoo: .venv/installed
-	$(BIN)/python -m tests.zoo > docs/zoo.md.new && mv docs/zoo.md.new docs/zoo.md
+	$(BIN)/python tests/zoo.py > docs/zoo.md.new && mv docs/zoo.md.new docs/zoo.md
 
 docs: .venv/installed
 	$(BIN)/python docs/make_cli.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
