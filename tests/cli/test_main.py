@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import multiprocessing
 import re
 from pathlib import Path
 
@@ -152,6 +153,7 @@ def test_an_image_found_broken_on_the_way_is_one_line(image_folder, capsys, work
     broken = image_folder / "train" / "two" / "2.png"
     broken.write_bytes(b"")
     assert main(["train", str(image_folder), *FAST, "--train-images", "0", "-j", workers]) == 2
+    assert not multiprocessing.active_children()
     said = capsys.readouterr()
     assert re.fullmatch(r"mgd: cannot read image '.*two/2\.png' [^\n]*\n", said.err)
 

@@ -1,6 +1,7 @@
 """Pipeline: a run's data, from files to normalised batches on this rank's device."""
 
 import os
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -49,6 +50,8 @@ class Pipeline:
             except StopIteration:
                 return
             except InputError as error:
+                # torch's frames hold the error that holds them, and the workers would outlive both.
+                traceback.clear_frames(error.__traceback__)
                 # A worker's error comes with its traceback as text; the reason is the last line.
                 reason = str(error).strip().splitlines()[-1]
                 raise InputError(reason.partition("InputError: ")[2] or reason) from error
