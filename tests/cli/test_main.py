@@ -149,13 +149,14 @@ def test_a_bad_points_file_is_one_line(fault, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_an_image_found_broken_on_the_way_is_one_line(image_folder, capsys, workers):
-    broken = image_folder / "train" / "two" / "2.png"
+@pytest.mark.parametrize("part", ["train", "valid"])
+def test_an_image_found_broken_on_the_way_is_one_line(image_folder, capsys, workers, part):
+    broken = image_folder / part / "two" / ("2.png" if part == "train" else "7.png")
     broken.write_bytes(b"")
     assert main(["train", str(image_folder), *FAST, "--train-images", "0", "-j", workers]) == 2
     assert not multiprocessing.active_children()
     said = capsys.readouterr()
-    assert re.fullmatch(r"mgd: cannot read image '.*two/2\.png' [^\n]*\n", said.err)
+    assert re.fullmatch(r"mgd: cannot read image '.*two/[27]\.png' [^\n]*\n", said.err)
 
 
 def test_a_run_that_breaks_down_is_one_line_and_exit_code_1(monkeypatch, capsys):

@@ -398,17 +398,6 @@ def test_every_method_runs_and_says_what_it_did(fast_distillation, options, term
     assert "mgd.update_matching" not in caplog.text
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_image_ends_a_run_in_one_line(fast_run, image_folder, workers):
-    (image_folder / "valid" / "one" / "7.png").write_bytes(b"")
-    config = fast_run.replace(data=str(image_folder), train_images=0, workers=workers, epochs=1)
-    with pytest.raises(InputError) as caught:
-        train(config)
-    assert "\n" not in str(caught.value)
-    path = image_folder / "valid" / "one" / "7.png"
-    assert str(caught.value).startswith(f"cannot read image '{path}'")
-
-
 def test_a_folder_of_images_is_learned(fast_run, image_folder):
     outcome = train(
         fast_run.replace(data=str(image_folder), train_images=0, augment="none", epochs=12)
