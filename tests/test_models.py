@@ -381,3 +381,15 @@ def test_the_deepest_tap_is_before_the_activation(name):
 def test_other_networks_have_no_known_points(name):
     assert taps_of(name) == {}
     assert known_points(name, "resnet18") == []
+
+
+def test_torchvisions_own_name_has_the_same_points():
+    assert known_points("torchvision:resnet50", "mobilenet_v1") == known_points(
+        "resnet50", "mobilenet_v1"
+    )
+    assert known_points("resnet50", "torchvision:shufflenet_v2_x1_0") == []
+
+
+def test_one_shared_stride_is_no_pair():
+    """Stride 4 is the last stage of the one and the first of the other."""
+    assert known_points("cifar_resnet20", "resnet18") == []

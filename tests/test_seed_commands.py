@@ -21,9 +21,7 @@ SMALL = "--size 32 --batch-size 4 --epochs 1 --warmup-epochs 1 --workers 0 --lea
 
 BASE = "main_base.py DATA --arch mobilenet_v1"
 MGD = "main_mgd.py DATA --arch mobilenet_v1 --distiller mgd --mgd-reducer amp --mgd-update-freq 1"
-DDP = (
-    " --world-size 1 --rank 0 --dist-url 'tcp://localhost:PORT' --multiprocessing-distributed"
-)
+DDP = " --world-size 1 --rank 0 --dist-url 'tcp://localhost:PORT' --multiprocessing-distributed"
 TRANSFER = (
     "main_mgd.py DATA --arch {arch} --epochs 120 --batch-size 64 --learning-rate 0.01 "
     "--distiller mgd --mgd-reducer amp --mgd-update-freq 2 --use-pretrained 1 "

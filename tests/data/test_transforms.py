@@ -94,3 +94,16 @@ def test_normalisation_leaves_no_trace_in_a_state_dict_nor_in_its_input():
     images = torch.full((1, 3, 2, 2), 7, dtype=torch.uint8)
     Normalize()(images)
     assert (images == 7).all()
+
+
+def test_a_very_long_image_is_cut_before_it_is_scaled():
+    """Scaled whole, 20 000 x 1 pixels would be five million wide."""
+    image = torch.zeros(3, 1, 20_000, dtype=torch.uint8)
+    image[..., 9_999:10_001] = 200
+    assert eval_transform(64)(image).float().mean() > 100
+
+
+def test_cutting_a_long_image_changes_nothing_in_its_centre():
+    image = torch.linspace(0, 255, 200).expand(3, 40, -1)  # smooth: half a pixel is no matter
+    whole = v2.Compose([v2.Resize(73, antialias=True), v2.CenterCrop(64)])(image)
+    torch.testing.assert_close(eval_transform(64)(image), whole, atol=2.0, rtol=0)

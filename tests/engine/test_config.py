@@ -98,3 +98,8 @@ def test_the_published_teachers_are_the_defaults():
 def test_the_warm_up_comes_on_top_of_the_epochs():
     assert RunConfig().replace(epochs=30, warmup=1, warmup_epochs=4).schedule.total_epochs == 34
     assert RunConfig().replace(epochs=30, warmup=0, warmup_epochs=4).schedule.total_epochs == 30
+
+
+def test_a_choice_that_is_none_is_refused_in_code_too():
+    with pytest.raises(InputError, match="--distiller magic is unknown; choose one of none, kd"):
+        RunConfig().replace(distiller="magic")

@@ -69,6 +69,11 @@ class Group:
         for item in dataclasses.fields(self):  # type: ignore[arg-type]
             value, rules = getattr(self, item.name), item.metadata
             least, most = rules["least"], rules["most"]
+            if rules["choices"] and value not in rules["choices"] and value != item.default:
+                raise InputError(
+                    f"--{item.name.replace('_', '-')} {value} is unknown; choose one of "
+                    f"{', '.join(map(str, rules['choices']))}"
+                )
             if isinstance(value, str) or value is None:
                 continue
             # Written so that NaN is out of every range.

@@ -52,13 +52,17 @@ def taps_of(name: str) -> Taps:
     if cifar := re.fullmatch(r"cifar_resnet(\d+)(_x\d+_\d+)?", name):
         num_blocks = (int(cifar[1]) - 2) // 6
         return {1 << i: f"layer{i + 1}.{num_blocks - 1}.relu" for i in range(3)}
-    return TAPS.get(name, {})
+    library, _, rest = name.rpartition(":")
+    is_same = library == "torchvision" and rest.startswith(("resnet", "mobilenet_v2"))
+    return TAPS.get(rest if is_same else name, {})
 
 
 def known_points(teacher: str, student: str) -> list[tuple[str, str]]:
     """Returns (teacher path, student path) pairs of two built-in networks, shallow to deep.
 
-    Empty where the tables share no stride; discovery is for those.
+    Empty where the tables share fewer than two strides, as those of a network for small images and
+    one for large ones: what they share is at other depths. Discovery is for those.
     """
     teachers, students = taps_of(teacher), taps_of(student)
-    return [(teachers[s], students[s]) for s in sorted(teachers.keys() & students.keys())]
+    shared = sorted(teachers.keys() & students.keys())
+    return [(teachers[s], students[s]) for s in shared] if len(shared) > 1 else []
