@@ -5,7 +5,7 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def demo(arguments: Sequence[str]) -> None:
             parser.error(f"--{name} {getattr(given, name)} must be at least 1")
     start, console = time.perf_counter(), Console()
     root = _free(Path(given.output))
-    folders = _run_all(_plan(root, given.seeds, given.epochs), given.jobs, console)
+    folders = run_all(plan(root, given.seeds, given.epochs), given.jobs, console)
     runs = [read_run(folder) for folder in folders]
     teacher, students = runs[0], runs[1:]
     accuracy = f"teacher on test: {teacher.accuracy:.1f} %"
@@ -91,8 +91,10 @@ def demo(arguments: Sequence[str]) -> None:
     console.print(f"{time.perf_counter() - start:.0f} s; page: {root / 'report.html'}")
 
 
-def _plan(root: Path, seeds: int, epochs: int) -> list[RunConfig]:
-    """Returns the teacher's run and then every student's."""
+def plan(
+    root: Path, seeds: int, epochs: int, methods: Mapping[str, dict[str, Any]] = METHODS
+) -> list[RunConfig]:
+    """Returns the teacher's run and then every student's, seed by seed."""
     recipe = RECIPE.replace(output=str(root))
     teacher = recipe.replace(
         experiment="teacher", arch=TEACHER, epochs=max(1, epochs // 3), batch_size=64
@@ -107,11 +109,11 @@ def _plan(root: Path, seeds: int, epochs: int) -> list[RunConfig]:
     return [teacher] + [
         student.replace(experiment=f"{name}-seed{seed}", seed=seed, **options)
         for seed in range(seeds)
-        for name, options in METHODS.items()
+        for name, options in methods.items()
     ]
 
 
-def _run_all(plan: list[RunConfig], jobs: int, console: Console) -> list[Path]:
+def run_all(plan: list[RunConfig], jobs: int, console: Console) -> list[Path]:
     """Trains the teacher, then the students side by side, one thread each."""
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     spawn = multiprocessing.get_context("spawn")
