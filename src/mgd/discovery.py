@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from mgd.candidates import Candidate, find_candidates
 from mgd.errors import TapError
 from mgd.points import PairLike, PointList, PointPair
-from mgd.probe import Reading, Trace, evaluating, num_features, probe
+from mgd.probe import Reading, Trace, num_features, probe
 from mgd.taps import Tap, find_module
-
-__all__ = ["PairLike", "PointPair", "discover_points", "evaluating", "resolve_points"]
 
 MAX_POINTS = 4
 """The published pairs have as many; what lies before is the stem."""

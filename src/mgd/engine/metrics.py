@@ -12,8 +12,8 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
 from mgd.data.loading import Batch
-from mgd.discovery import evaluating
 from mgd.errors import InputError
+from mgd.probe import evaluating
 
 
 @dataclass(frozen=True)
