@@ -6,9 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
-from mgd.engine.config import RunConfig
+from mgd.engine.config import RunConfig, read_yaml
 from mgd.errors import InputError
 
 
@@ -94,11 +92,7 @@ def read_run_options(parser: Parser, arguments: Sequence[str], defaults: RunConf
 
 def _options_in(path: Path, defaults: RunConfig) -> list[str]:
     """Reads a YAML file, such as a run's `args.yaml`, as command-line words."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"-c {path} cannot be read as YAML ({reason})") from error
+    content = read_yaml(path, "-c")
     if not isinstance(content, dict):
         raise InputError(f"-c {path} holds no options; write one `name: value` a line")
     words = []

@@ -4,7 +4,10 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+import yaml
 
 from mgd.assignment import SOLVERS
 from mgd.data.transforms import Augment
@@ -309,3 +312,16 @@ class RunConfig:
             method += "-kd" if self.distillation.mgd_with_kd else ""
         parts = [self.networks.arch, "base" if method == "none" else method]
         return "-".join(parts).replace(":", "-").replace("/", "-")
+
+
+def read_yaml(path: Path, flag: str) -> Any:
+    """Reads a YAML file that a flag named; nothing in it is executed.
+
+    Raises:
+        InputError: If it cannot be read, naming the flag and the file.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{flag} {path} cannot be read as YAML ({reason})") from error

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 from torch import nn
 
 from mgd.distiller import Distiller
-from mgd.engine.config import RunConfig
+from mgd.engine.config import RunConfig, read_yaml
 from mgd.engine.objective import Objective
 from mgd.engine.pipeline import Pipeline
 from mgd.engine.sync_bn import synchronize
@@ -111,11 +110,7 @@ def choose_points(
 
 
 def _read_list(path: Path) -> list[object]:
-    try:
-        entries = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--points {path} cannot be read as YAML ({reason})") from error
+    entries = read_yaml(path, "--points")
     if not isinstance(entries, list):
         raise InputError(f"--points {path} holds no list; make one with mgd points --format yaml")
     return entries
