@@ -227,14 +227,14 @@ def test_schedule(every, due):
 # --- several ranks
 
 
-def work(rank, folder, max_images):
-    """Updates on this rank's half of the images, and writes down what came of it."""
+def work(rank, folder, max_images, ranks):
+    """Updates on this rank's share of the images, and writes down what came of it."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
     torch.manual_seed(0)
     distiller = make(Net(10, norm=False))
-    half = IMAGES[rank::2]
-    (report,) = mgd.update_matching(distiller, half.split(4 + rank), max_images)
+    share = IMAGES[rank::ranks]
+    (report,) = mgd.update_matching(distiller, share.split(4 + rank), max_images)
     point = distiller.points[0]
     found = {
         "matching": point.matcher.matching.clone(),
@@ -245,29 +245,29 @@ def work(rank, folder, max_images):
     }
     torch.manual_seed(rank)
     point.matcher.solver = "random"
-    mgd.update_matching(distiller, half.split(4), max_images)
+    mgd.update_matching(distiller, share.split(4), max_images)
     found["random"] = point.matcher.matching
     found["told"] = ""
-    try:  # both ranks must hear of it, or the other would wait for ever
-        mgd.update_matching(distiller, [half * (float("nan") if rank else 1)])
+    try:  # all ranks must hear of it, or the others would wait for ever
+        mgd.update_matching(distiller, [share * (float("nan") if rank else 1)])
     except ValueError as error:
         found["told"] = str(error)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory):
+@pytest.fixture(scope="module", params=[2, 3])
+def all_ranks(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, (str(folder), 23), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    mp.spawn(work, (str(folder), 23, request.param), nprocs=request.param)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
-def test_two_ranks_find_what_one_finds(two_ranks):
+def test_several_ranks_find_what_one_finds(all_ranks):
     distiller = make(Net(10, norm=False))
     (report,) = mgd.update_matching(distiller, [IMAGES[:23]])
     point = distiller.points[0]
-    for found in two_ranks:
+    for found in all_ranks:
         torch.testing.assert_close(found["distance"], point.matcher.compute())
         torch.testing.assert_close(found["margin"], point.margin)
         assert torch.equal(found["matching"], point.matcher.matching)
@@ -275,9 +275,10 @@ def test_two_ranks_find_what_one_finds(two_ranks):
         assert found["cost"] == pytest.approx(report.cost_after, abs=1e-6)
 
 
-def test_all_ranks_take_rank_0s_matching(two_ranks):
-    assert torch.equal(two_ranks[0]["random"], two_ranks[1]["random"])
+def test_all_ranks_take_rank_0s_matching(all_ranks):
+    first, *others = (found["random"] for found in all_ranks)
+    assert all(torch.equal(first, other) for other in others)
 
 
-def test_nan_on_one_rank_is_told_on_all(two_ranks):
-    assert all("distances are NaN or infinite" in found["told"] for found in two_ranks)
+def test_nan_on_one_rank_is_told_on_all(all_ranks):
+    assert all("distances are NaN or infinite" in found["told"] for found in all_ranks)
