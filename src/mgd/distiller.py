@@ -3,7 +3,6 @@
 import logging
 import weakref
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -221,12 +220,9 @@ class Distiller(nn.Module):
 
     def constants(self) -> list[str]:
         """Names what never changes within an epoch: the teacher, the matchings, the margins."""
-        learned = {f"points.{name}" for name, _ in self.points.named_parameters()}
-        return [f"tapped_teacher.{name}" for name in self.tapped_teacher.state_dict()] + [
-            name
-            for name in (f"points.{name}" for name in self.points.state_dict())
-            if name not in learned and ".norm." not in name
-        ]
+        teacher = [f"tapped_teacher.{name}" for name in self.tapped_teacher.state_dict()]
+        points = [f"points.{name}" for name in self.points.state_dict() if ".norm." not in name]
+        return teacher + points
 
     def iter_points(self) -> Iterator[DistillationPoint]:
         """Yields the points, typed."""
@@ -282,12 +278,7 @@ class Distiller(nn.Module):
     def __enter__(self) -> "Distiller":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

@@ -9,6 +9,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,6 +22,7 @@ from mgd.engine.checkpoint import (
     save_student,
 )
 from mgd.errors import InputError, RunError
+from mgd.models import TORCHVISION, create_model
 
 
 def state(seed=0):
@@ -269,3 +271,20 @@ def test_tied_weights_of_a_student_are_written(tmp_path):
     twin = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     twin.load_state_dict(load_file(tmp_path / "student.safetensors"), strict=True)
     assert torch.equal(twin[1].weight, network[0].weight)
+
+
+STOCK = {name: name for name in TORCHVISION} | {
+    "shufflenet_v2": "shufflenet_v2_x1_0",
+    "shufflenet_v2_x0_5": "shufflenet_v2_x0_5",
+}
+
+
+@pytest.mark.parametrize("name", STOCK)
+@torch.no_grad()
+def test_a_student_loads_into_torchvisions_own_network(name, tmp_path):
+    student = create_model(name, num_classes=7).eval()
+    save_student(student, tmp_path / "student.safetensors")
+    stock = torchvision.models.get_model(STOCK[name], num_classes=7).eval()
+    stock.load_state_dict(load_file(tmp_path / "student.safetensors"), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(stock(images), student(images))

@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mgd.engine.devices import launch
 from mgd.engine.run import evaluate_networks, train
 from mgd.engine.runlog import read_summary
+from mgd.errors import InputError, RunError, TapError
 
 MAIN = Path(__file__).parents[2] / "main_mgd.py"
 TIMES = {"images_per_s", "data_wait", "seconds"}
@@ -26,8 +29,8 @@ def rows(outcome):
 def test_two_processes_train_as_one(fast_distillation, free_port):
     """With synchronised BatchNorm the sum over two ranks is the batch of one, to float rounding.
 
-    Ten epochs' worth of anything else (an unequal share, a wrong average, a stale buffer, another
-    matching) would show in the losses and accuracies of both epochs.
+    Anything else (an unequal share, a wrong average, a stale buffer, another matching) would show
+    in the losses and accuracies of the two epochs.
     """
     config = fast_distillation.replace(sync_bn=1, train_images=33)
     one = train(config.replace(experiment="one"))
@@ -68,6 +71,17 @@ def start(command, folder, **environment):
         text=True,
         start_new_session=True,
     )
+
+
+def break_down(fabric, config, error):
+    raise error("one line of reason")
+
+
+@pytest.mark.parametrize(("raised", "told"), [(TapError, InputError), (RunError, RunError)])
+def test_an_error_of_a_spawned_rank_is_told_as_in_one_process(raised, told, fast_run, free_port):
+    config = fast_run.replace(parallel="ddp", dist_url=f"tcp://localhost:{free_port}")
+    with pytest.raises(told, match=r"^one line of reason$"):
+        launch(config, partial(break_down, error=raised))
 
 
 def test_two_torchrun_nodes(tmp_path, free_port):

@@ -1,6 +1,7 @@
 """Devices: from flags to a launched Fabric."""
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Generic, TypeVar
@@ -34,10 +35,11 @@ def launch(config: RunConfig, run: Callable[[Fabric, RunConfig], Result]) -> Res
             sealed: _Sealed[Result] = fabric.launch(partial(_call, run=run, config=config))
         except ProcessRaisedException as error:
             # The error of a spawned process comes as text, its traceback in front.
-            message = str(error).rstrip().partition("mgd.errors.InputError: ")[2]
-            if message:
-                raise InputError(message.splitlines()[0]) from error
-            raise
+            told = re.search(r"^mgd\.errors\.(\w+): (.*)", str(error), re.MULTILINE)
+            if told is None:
+                raise
+            kind = RunError if told[1] == RunError.__name__ else InputError
+            raise kind(told[2]) from error
         except ProcessExitedException as error:
             raise RunError(
                 f"a process of the run died ({error}), the others were ended; go on from the last "
@@ -58,7 +60,12 @@ class _Sealed(Generic[Result]):
 def _call(
     fabric: Fabric, run: Callable[[Fabric, RunConfig], Result], config: RunConfig
 ) -> _Sealed[Result]:
-    return _Sealed(run(fabric, config))
+    try:
+        return _Sealed(run(fabric, config))
+    finally:
+        # A process that ends with gloo's threads still running may be aborted for it.
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def build_fabric(config: DeviceConfig) -> Fabric:
