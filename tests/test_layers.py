@@ -11,9 +11,9 @@ ROOT = Path(mgd.__file__).parent
 # From the ground up; within a floor, from left to right.
 FLOORS = (
     ("errors",),
-    ("distance", "assignment", "reducers", "margin", "losses"),
+    ("distance", "assignment", "reducers", "margin", "losses", "logits"),
     ("taps", "points", "probe", "candidates", "discovery"),
-    ("matcher", "distiller"),
+    ("running", "matcher", "distillation_point", "baselines", "distiller"),
     ("rematch",),
     ("engine",),
     ("report", "cli"),

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 import mgd
-import reference
 
 SMALL = (4, 10)  # S and T: two teacher channels each, two left over
 
@@ -31,15 +30,7 @@ def test_the_split_into_batches_means_nothing():
     whole = [torch.cat(both) for both in zip(one, two, strict=True)]
     apart, together = observed(make(), one, two), observed(make(), whole)
     torch.testing.assert_close(apart.compute(), together.compute())
-    torch.testing.assert_close(apart.measured_margin(), together.measured_margin())
     torch.testing.assert_close(together.compute(), mgd.channel_distance(*whole))
-
-
-def test_measured_margin_is_that_of_all_features_seen():
-    one, two = batch(1), batch(2)
-    slow = reference.margin_from_features(torch.cat([one[1], two[1]]).double().numpy())
-    margin = observed(make(), one, two).measured_margin()
-    torch.testing.assert_close(margin, torch.from_numpy(slow).float())
 
 
 def test_reset_forgets_the_statistics_and_keeps_the_matching():
@@ -102,7 +93,6 @@ def test_everything_survives_a_state_dict():
     twin.load_state_dict(matcher.state_dict())
     assert torch.equal(twin.matching, matcher.matching)
     assert twin.cost() == matcher.cost()
-    assert torch.equal(twin.measured_margin(), matcher.measured_margin())
 
 
 def test_there_is_nothing_to_train():

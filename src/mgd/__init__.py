@@ -6,9 +6,11 @@ Not Masked Generative Distillation, which shares the letters. https://arxiv.org/
 from mgd.assignment import SOLVERS, assign
 from mgd.discovery import discover_points
 from mgd.distance import channel_distance
-from mgd.distiller import DistillationPoint, Distilled, Distiller
+from mgd.distillation_point import DistillationPoint, MatchedPoint
+from mgd.distiller import Distilled, Distiller
 from mgd.errors import InputError, TapError
-from mgd.losses import logit_kd, partial_l2, point_weights
+from mgd.logits import LOGIT_LOSSES, decoupled_kd, dist_kd, logit_kd
+from mgd.losses import partial_l2, point_weights
 from mgd.margin import margin_from_features, margin_from_norm
 from mgd.matcher import ChannelMatcher
 from mgd.models import create_model
@@ -18,6 +20,7 @@ from mgd.rematch import MatchingReport, RematchSchedule, update_matching
 from mgd.taps import Tap, TappedModel
 
 __all__ = [
+    "LOGIT_LOSSES",
     "REDUCERS",
     "SOLVERS",
     "ChannelMatcher",
@@ -25,6 +28,7 @@ __all__ = [
     "Distilled",
     "Distiller",
     "InputError",
+    "MatchedPoint",
     "MatchingReport",
     "PointList",
     "PointPair",
@@ -36,7 +40,9 @@ __all__ = [
     "assign",
     "channel_distance",
     "create_model",
+    "decoupled_kd",
     "discover_points",
+    "dist_kd",
     "logit_kd",
     "margin_from_features",
     "margin_from_norm",

@@ -2,24 +2,24 @@
 
 import logging
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from mgd.baselines import BASELINES
 from mgd.discovery import discover_points, resolve_points
-from mgd.errors import InputError, TapError
-from mgd.losses import logit_kd, partial_l2
+from mgd.distillation_point import DistillationPoint, MatchedPoint
+from mgd.errors import InputError
+from mgd.logits import LOGIT_LOSSES, decoupled_kd
 from mgd.margin import margin_from_norm
-from mgd.matcher import ChannelMatcher
 from mgd.points import PairLike, PointPair
 from mgd.probe import evaluating
-from mgd.reducers import REDUCERS, Reducer
+from mgd.reducers import REDUCERS
 from mgd.taps import TappedModel
 
 logger = logging.getLogger(__name__)
@@ -31,72 +31,13 @@ class Distilled(NamedTuple):
     logits: Tensor
     """The student's output as the network returns it: (B, K) for a classifier."""
     point_losses: Float[Tensor, "batch points"]
-    """Partial L2 of each image at each point, unweighted; see `mgd.point_weights`."""
+    """Loss of each image at each point, unweighted; see `mgd.point_weights`."""
     kd_loss: Float[Tensor, " batch"]
-    """Logit KD of each image; zeros with `kd_temperature=None`."""
+    """Loss on the logits of each image; zeros with `kd_temperature=None`."""
 
 
-class DistillationPoint(nn.Module):
-    """One point: the matching, the margin and the norm between two tapped layers.
-
-    Args:
-        pair: A resolved `PointPair`.
-        reducer: How matched teacher channels become one target.
-        solver: As in `mgd.assign`.
-    """
-
-    margin: Tensor
-
-    def __init__(self, pair: PointPair, reducer: Reducer, solver: str = "scipy"):
-        super().__init__()
-        self.pair = pair
-        teacher_channels, student_channels = pair.teacher_shape[0], pair.student_shape[0]
-        self.matcher = ChannelMatcher(student_channels, teacher_channels, reducer, solver)
-        self.norm = nn.BatchNorm2d(student_channels)
-        self.register_buffer("margin", torch.zeros(teacher_channels))
-
-    def forward(
-        self,
-        student: Float[Tensor, "batch student rows columns"],
-        teacher: Float[Tensor, "batch teacher height width"],
-    ) -> Float[Tensor, " batch"]:
-        """Returns the partial L2 of each image."""
-        student, teacher = self.align(student, teacher)
-        target = self.matcher.select(teacher)
-        margin = self.matcher.reducer.margin(self.margin[self.matcher.matching])
-        return partial_l2(self.norm(student), target, margin)
-
-    @property
-    def num_elements(self) -> int:
-        """Number of values of one image that the loss compares: S · H · W."""
-        height, width = self.pair.size
-        return self.pair.student_shape[0] * height * width
-
-    def observe(self, student: Tensor, teacher: Tensor) -> None:
-        """Adds a batch to the statistics of the matching; the norm takes no part in it."""
-        self.matcher.update(*self.align(student, teacher))
-
-    def align(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Brings both to one height and width, by average pooling of the larger.
-
-        Raises:
-            TapError: If a tap's channels are not those of the start.
-        """
-        for tap, features, (channels, _, _) in (
-            (self.pair.student, student, self.pair.student_shape),
-            (self.pair.teacher, teacher, self.pair.teacher_shape),
-        ):
-            if features.shape[1] != channels:
-                raise TapError(
-                    f"tap '{tap}' reads {features.shape[1]} channels, but read {channels} when "
-                    "the distiller was made; make a new one for a changed network"
-                )
-        size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-        return _pool(student, size), _pool(teacher, size)
-
-
-def _pool(features: Tensor, size: tuple[int, int]) -> Tensor:
-    return features if features.shape[2:] == size else F.adaptive_avg_pool2d(features, size)
+METHODS = ("mgd", *BASELINES)
+"""What a distiller can do at its points."""
 
 
 class Distiller(nn.Module):
@@ -120,9 +61,12 @@ class Distiller(nn.Module):
         kd_temperature: Above 0; `None` for networks whose outputs are not logits (B, K) of
             the same classes.
         solver: As in `mgd.assign`.
+        method: "mgd", or a baseline at the same points: "ofd", "fitnet"; see `mgd.baselines`.
+        kd: The loss on the logits, a name in `LOGIT_LOSSES`; "dkd" needs the labels in `forward`.
+        dkd_beta: As in `mgd.decoupled_kd`.
 
     Raises:
-        InputError: For a reducer, point or example that cannot be used.
+        InputError: For a name, point or example that cannot be used.
 
     Example:
         >>> with mgd.Distiller(teacher, student, example=images) as distiller:
@@ -139,22 +83,30 @@ class Distiller(nn.Module):
         example: Tensor | None = None,
         kd_temperature: float | None = 1.5,
         solver: str = "scipy",
+        method: str = "mgd",
+        kd: str = "kd",
+        dkd_beta: float = 8.0,
     ):
         super().__init__()
         if example is None:
             raise InputError("Distiller needs `example`, a batch of images as the networks take it")
-        if reducer not in REDUCERS:
-            raise InputError(f"unknown reducer '{reducer}'; choose one of {', '.join(REDUCERS)}")
+        _check_name("reducer", reducer, REDUCERS)
+        _check_name("method", method, METHODS)
+        _check_name("kd", kd, LOGIT_LOSSES)
         if kd_temperature is not None and not kd_temperature > 0:
             raise InputError(f"`kd_temperature` (={kd_temperature}) must be above 0, or None")
+        self.method, self.kd, self.dkd_beta = method, kd, dkd_beta
         self.kd_temperature = kd_temperature
         pairs = _choose(teacher, student, example, points)
         self.tapped_teacher = TappedModel(teacher, [pair.teacher for pair in pairs])
         self.tapped_student = TappedModel(student, [pair.student for pair in pairs])
         self.points = nn.ModuleList(
-            DistillationPoint(pair, REDUCERS[reducer], solver) for pair in pairs
+            MatchedPoint(pair, REDUCERS[reducer], solver)
+            if method == "mgd"
+            else BASELINES[method](pair)
+            for pair in pairs
         ).to(example.device)
-        self.matching_is_solved = not pairs
+        self.matching_is_solved = not self.needs_images
         self._margin_handles: list[RemovableHandle] = []
         self.train(student.training)
         try:
@@ -184,8 +136,21 @@ class Distiller(nn.Module):
         """The student, the same object that was given."""
         return self.tapped_student.network
 
-    def forward(self, images: Float[Tensor, "batch colours height width"]) -> Distilled:
-        """Runs both networks; see `Distilled`. Losses are float32, one value per image."""
+    @property
+    def needs_images(self) -> bool:
+        """Whether there is a matching or a margin to be taken from training images."""
+        return any(True for point in self.iter_points() for _ in point.running_sums())
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch colours height width"],
+        labels: Int64[Tensor, " batch"] | None = None,
+    ) -> Distilled:
+        """Runs both networks; see `Distilled`. Losses are float32, one value per image.
+
+        Raises:
+            InputError: If the loss on the logits needs labels and there are none.
+        """
         if self.training and not self.matching_is_solved:
             logger.warning(
                 "the matching comes from `example` alone; call mgd.update_matching first"
@@ -203,13 +168,21 @@ class Distiller(nn.Module):
         zeros = torch.zeros(len(images), device=images.device)
         kd_loss = zeros
         if self.kd_temperature is not None:
-            kd_loss = logit_kd(logits, teacher_logits, self.kd_temperature)
+            kd_loss = self._kd(logits, teacher_logits, labels)
         point_losses = torch.stack(losses, dim=1) if losses else zeros[:, None][:, :0]
         return Distilled(logits, point_losses, kd_loss)
 
+    def _kd(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        assert self.kd_temperature is not None
+        if self.kd != "dkd":
+            return LOGIT_LOSSES[self.kd].loss(student, teacher, self.kd_temperature)
+        if labels is None:
+            raise InputError("kd='dkd' looks at the label's class: call distiller(images, labels)")
+        return decoupled_kd(student, teacher, labels, self.kd_temperature, self.dkd_beta)
+
     @torch.no_grad()
     def observe(self, images: Float[Tensor, "batch colours height width"]) -> None:
-        """Adds a batch to every point's matching statistics, both networks in eval mode."""
+        """Adds a batch to every point's statistics, both networks in eval mode."""
         with evaluating(self):
             teacher_features, _ = self.tapped_teacher(images)
             student_features, _ = self.tapped_student(images)
@@ -221,7 +194,9 @@ class Distiller(nn.Module):
     def constants(self) -> list[str]:
         """Names what never changes within an epoch: the teacher, the matchings, the margins."""
         teacher = [f"tapped_teacher.{name}" for name in self.tapped_teacher.state_dict()]
-        points = [f"points.{name}" for name in self.points.state_dict() if ".norm." not in name]
+        points = [
+            f"points.{name}" for name, _ in self.points.named_buffers() if ".norm." not in name
+        ]
         return teacher + points
 
     def iter_points(self) -> Iterator[DistillationPoint]:
@@ -230,15 +205,20 @@ class Distiller(nn.Module):
             assert isinstance(point, DistillationPoint)
             yield point
 
+    def matched_points(self) -> Iterator[MatchedPoint]:
+        """Yields the points that have a matching: all with method "mgd", none with a baseline."""
+        return (point for point in self.iter_points() if isinstance(point, MatchedPoint))
+
     def update_margins(self) -> None:
         """Recomputes every margin: from the teacher's BatchNorm, or else from the features seen.
 
         Happens by itself when teacher weights are loaded and when the matching is updated.
         """
         for point in self.iter_points():
-            if point.pair.norm is None:
-                point.margin.copy_(point.matcher.measured_margin())
+            if point.running_margin is not None:
+                point.margin.copy_(point.running_margin.compute())
                 continue
+            assert point.pair.norm is not None
             norm = self.teacher.get_submodule(point.pair.norm)
             if not isinstance(norm, _BatchNorm):
                 raise InputError(
@@ -257,7 +237,7 @@ class Distiller(nn.Module):
         if self.kd_temperature is not None:
             _check_logits(teacher_logits, student_logits)
         self.observe(example)
-        for point in self.iter_points():
+        for point in self.matched_points():
             _warn_of_dead_channels(point)
             point.matcher.solve()
         self.update_margins()
@@ -297,6 +277,11 @@ class _MarginRefresh:
             distiller.update_margins()
 
 
+def _check_name(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise InputError(f"unknown {what} '{name}'; choose one of {', '.join(known)}")
+
+
 def _choose(
     teacher: nn.Module,
     student: nn.Module,
@@ -312,7 +297,7 @@ def _choose(
     return discover_points(teacher, student, example)
 
 
-def _warn_of_dead_channels(point: DistillationPoint) -> None:
+def _warn_of_dead_channels(point: MatchedPoint) -> None:
     """Counts the channels that are zero everywhere: those have distance 2 to all others."""
     is_dead = point.matcher.compute() == 2
     for side, tap, dead in (

@@ -1,23 +1,19 @@
 """ChannelMatcher: the running distance between two layers' channels, and their matching."""
 
-from collections.abc import Callable, Iterator
-
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from mgd.assignment import assign
 from mgd.distance import channel_distance
-from mgd.margin import negative_sums
 from mgd.reducers import Reducer
+from mgd.running import RunningSums
 
 
-class ChannelMatcher(nn.Module):
+class ChannelMatcher(RunningSums):
     """Adds up channel distances over batches and solves them into a matching.
 
-    Everything it knows is in buffers, so device moves, checkpoints and broadcasts are free:
-    `distance_sum` (S, T), `image_count`, `matching` (G, S), and for measured margins
-    `negative_sum`, `negative_count` (T,).
+    Everything it knows is in buffers: `distance_sum` (S, T), `image_count`, `matching` (G, S).
 
     Args:
         student_channels, teacher_channels: S and T.
@@ -30,40 +26,16 @@ class ChannelMatcher(nn.Module):
     """
 
     distance_sum: Tensor
-    image_count: Tensor
-    negative_sum: Tensor
-    negative_count: Tensor
     matching: Tensor
 
     def __init__(
         self, student_channels: int, teacher_channels: int, reducer: Reducer, solver: str = "scipy"
     ):
-        super().__init__()
+        super().__init__(distance_sum=(student_channels, teacher_channels))
         self.reducer, self.solver = reducer, solver
         self.groups = 1 if reducer.sparse else max(1, teacher_channels // student_channels)
         first = torch.arange(self.groups * student_channels) % teacher_channels
-        self.register_buffer("distance_sum", torch.zeros(student_channels, teacher_channels))
-        self.register_buffer("image_count", torch.zeros(()))
-        self.register_buffer("negative_sum", torch.zeros(teacher_channels))
-        self.register_buffer("negative_count", torch.zeros(teacher_channels))
         self.register_buffer("matching", first.view(student_channels, self.groups).T.contiguous())
-
-    def reset(self) -> None:
-        """Forgets the statistics; the matching stays until the next `solve`."""
-        for buffer in self.statistics():
-            buffer.zero_()
-
-    def statistics(self) -> Iterator[Tensor]:
-        """Yields the buffers that add up over batches, and so over ranks."""
-        yield from (self.distance_sum, self.image_count, self.negative_sum, self.negative_count)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ChannelMatcher":
-        """Moves devices but keeps float32 sums: bfloat16 cannot count beyond 256."""
-        super()._apply(fn, recurse)
-        for name, buffer in self._buffers.items():
-            if buffer is not None and buffer.is_floating_point():
-                self._buffers[name] = buffer.float()
-        return self
 
     @torch.no_grad()
     def update(
@@ -75,9 +47,6 @@ class ChannelMatcher(nn.Module):
         num_images = student.shape[0]
         self.distance_sum += channel_distance(student, teacher) * num_images
         self.image_count += num_images
-        negative, count = negative_sums(teacher)
-        self.negative_sum += negative
-        self.negative_count += count
 
     def compute(self) -> Float[Tensor, "student teacher"]:
         """Returns the mean distance (S, T) over the images seen.
@@ -85,15 +54,8 @@ class ChannelMatcher(nn.Module):
         Raises:
             RuntimeError: If no images were seen.
         """
-        if not self.image_count:
-            raise RuntimeError(
-                "ChannelMatcher: no images since reset(); update() it with features first"
-            )
+        self.check_seen()
         return self.distance_sum / self.image_count
-
-    def measured_margin(self) -> Float[Tensor, " teacher"]:
-        """Returns `E[x | x < 0]` of each teacher channel over the images seen."""
-        return self.negative_sum / self.negative_count.clamp_min(1)
 
     def solve(self) -> Int64[Tensor, "group student"]:
         """Solves the assignment on the mean distance and keeps the matching."""

@@ -9,8 +9,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mgd.distiller import DistillationPoint, Distiller
+from mgd.distillation_point import DistillationPoint, MatchedPoint
+from mgd.distiller import Distiller
 from mgd.errors import InputError
+from mgd.running import RunningSums
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def update_matching(
         max_images: Stop after this many, over all ranks together.
 
     Returns:
-        One report per point, in order.
+        One report per matched point, in order; none for a baseline, whose margins alone, where
+        they are measured, are renewed.
 
     Raises:
         InputError: If the loader gives no images, or fewer than one is asked for.
@@ -73,23 +76,26 @@ def update_matching(
     start = time.perf_counter()
     if max_images < 1:
         raise InputError(f"update_matching: `max_images` (={max_images}) must be at least 1")
-    points = list(distiller.iter_points())
     distiller.matching_is_solved = True
-    if not points:
+    if not distiller.needs_images:
         return []
+    points = list(distiller.iter_points())
     device = points[0].margin.device
-    for point in points:
-        point.matcher.reset()
+    for sums in _sums(points):
+        sums.reset()
     for images in _at_most(_share_of_this_rank(max_images), loader):
         distiller.observe(images.to(device, non_blocking=True))
-    reports = []
-    for point in points:
-        _sum_over_ranks(point)
-        if not point.matcher.image_count:
+    for sums in _sums(points):
+        _add_over_ranks(sums)
+        if not sums.image_count:
             raise InputError("update_matching: the loader gave no images")
-        reports.append(_solve(point, start))
     distiller.update_margins()
-    return reports
+    return [_solve(point, start) for point in distiller.matched_points()]
+
+
+def _sums(points: Iterable[DistillationPoint]) -> Iterator[RunningSums]:
+    for point in points:
+        yield from point.running_sums()
 
 
 def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:
@@ -110,13 +116,13 @@ def _share_of_this_rank(images: int) -> int:
     return share + (dist.get_rank() < rest)
 
 
-def _sum_over_ranks(point: DistillationPoint) -> None:
+def _add_over_ranks(sums: RunningSums) -> None:
     if dist.is_initialized():
-        for statistic in point.matcher.statistics():
+        for statistic in sums.statistics():
             dist.all_reduce(statistic)
 
 
-def _solve(point: DistillationPoint, start: float) -> MatchingReport:
+def _solve(point: MatchedPoint, start: float) -> MatchingReport:
     matcher = point.matcher
     before, cost_before = matcher.matching.clone(), matcher.cost()
     matcher.solve()  # on every rank, so that unusable distances end all of them

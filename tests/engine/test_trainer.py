@@ -193,6 +193,12 @@ def test_random_matchings_are_redrawn_the_same(fast_distillation, uninterrupted)
     check_resume(config, CutAt(0), uninterrupted)
 
 
+@pytest.mark.parametrize(("method", "kd"), [("ofd", "dkd"), ("fitnet", "dist")])
+def test_baselines_resume_with_what_they_learned(fast_distillation, uninterrupted, method, kd):
+    config = fast_distillation.replace(distiller=method, kd=kd, checkpoint_every=1)
+    check_resume(config, CutAt(1, 2), uninterrupted)
+
+
 def test_two_cuts_in_one_run(fast_run):
     config = fast_run.replace(epochs=3, print_freq=1, checkpoint_every=1, experiment="run")
     whole = train(config.replace(experiment="whole")).folder
@@ -382,6 +388,8 @@ def test_a_loss_that_is_no_number_stops_the_run(fast_distillation, monkeypatch, 
         ({"mgd_solver": "random", "mgd_update_freq": 0}, TERMS),
         ({"mgd_reducer": "sp"}, TERMS),
         ({"mgd_reducer": "sm"}, TERMS),
+        ({"distiller": "ofd"}, [name.replace("mgd", "ofd") for name in TERMS]),
+        ({"distiller": "fitnet"}, [name.replace("mgd", "fitnet") for name in TERMS]),
         ({"points": "auto"}, TERMS),
         ({"holdout": 0.1}, TERMS),
         ({"precision": "bf16"}, TERMS),

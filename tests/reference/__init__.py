@@ -2,13 +2,16 @@
 
 from reference.assignment import best_cost
 from reference.distance import channel_distance
-from reference.losses import logit_kd, partial_l2, partial_l2_gradient, point_weights
+from reference.logits import decoupled_kd, dist_kd, logit_kd
+from reference.losses import partial_l2, partial_l2_gradient, point_weights
 from reference.margin import margin_from_features, margin_of_normal
 from reference.reducers import reduce_features, reduce_margins
 
 __all__ = [
     "best_cost",
     "channel_distance",
+    "decoupled_kd",
+    "dist_kd",
     "logit_kd",
     "margin_from_features",
     "margin_of_normal",

@@ -1,7 +1,5 @@
 """Losses, one value at a time."""
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -30,23 +28,6 @@ def partial_l2_gradient(student: Array, target: Array, margin: Array) -> Array:
         rise = partial_l2(above, target, margin).sum() - partial_l2(below, target, margin).sum()
         gradient[place] = rise / (2 * step)
     return gradient
-
-
-def logit_kd(student: Array, teacher: Array, temperature: float) -> Array:
-    """(B, K), (B, K) -> (B,): T^2 KL(teacher || student)."""
-    losses = np.zeros(student.shape[0])
-    for image in range(student.shape[0]):
-        p = _softmax([float(x) / temperature for x in teacher[image]])
-        q = _softmax([float(x) / temperature for x in student[image]])
-        for wanted, given in zip(p, q, strict=True):
-            losses[image] += temperature**2 * wanted * (math.log(wanted) - math.log(given))
-    return losses
-
-
-def _softmax(logits: list[float]) -> list[float]:
-    largest = max(logits)
-    weights = [math.exp(x - largest) for x in logits]
-    return [weight / sum(weights) for weight in weights]
 
 
 def point_weights(num_points: int) -> Array:

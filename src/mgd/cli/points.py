@@ -13,7 +13,8 @@ from rich.table import Table
 
 from mgd.cli.parser import Parser
 from mgd.discovery import discover_points, resolve_points
-from mgd.distiller import DistillationPoint, Distiller
+from mgd.distillation_point import DistillationPoint
+from mgd.distiller import Distiller
 from mgd.errors import InputError
 from mgd.models import create_model
 from mgd.models.pairs import known_points
@@ -80,7 +81,7 @@ def _print(found: PointList, memory: list[float], times: list[float]) -> None:
 def _memory_shares(distiller: Distiller) -> list[float]:
     sizes = [
         sum(buffer.numel() * buffer.element_size() for buffer in point.matcher.buffers())
-        for point in distiller.iter_points()
+        for point in distiller.matched_points()
     ]
     return [size / sum(sizes) for size in sizes]
 

@@ -11,7 +11,9 @@ import yaml
 
 from mgd.assignment import SOLVERS
 from mgd.data.transforms import Augment
+from mgd.distiller import METHODS
 from mgd.errors import InputError
+from mgd.logits import LOGIT_LOSSES
 from mgd.models import NAMES
 from mgd.reducers import REDUCERS
 
@@ -145,8 +147,9 @@ class DistillationConfig(Group):
 
     distiller: str = option(
         "none",
-        "none: base training; kd: logits alone; mgd: Matching Guided Distillation",
-        choices=("none", "kd", "mgd"),
+        "none: base training; kd: logits alone; mgd: Matching Guided Distillation; at the same "
+        "points, with learned 1x1 convolutions: fitnet: squared distance; ofd: partial L2",
+        choices=("none", "kd", *METHODS),
     )
     mgd_reducer: str = option(
         "amp",
@@ -156,7 +159,7 @@ class DistillationConfig(Group):
     mgd_update_freq: int = option(
         1, "epochs between updates of the matching; 0: only before the first", least=0
     )
-    mgd_with_kd: Switch = switch(0, "1: logit KD beside MGD")
+    mgd_with_kd: Switch = switch(0, "1: logit KD beside the features' loss")
     mgd_images: int = option(
         20_000, "training images that an update of the matching looks at", least=1
     )
@@ -168,11 +171,17 @@ class DistillationConfig(Group):
     )
     loss_factor: float | Literal["auto"] = option(
         "auto",
-        "divides the MGD loss, a sum over elements; auto: makes it 20 times the mean per "
+        "divides the features' loss, a sum over elements; auto: makes it 20 times the mean per "
         "element, which is 1e4 for the published pair at 224 px",
         kind=factor,
     )
+    kd: str = option(
+        "kd",
+        "loss on the logits; " + "; ".join(f"{k}: {v.title}" for k, v in LOGIT_LOSSES.items()),
+        choices=tuple(LOGIT_LOSSES),
+    )
     kd_temperature: float = option(1.5, "softens the logits, above 0", kind=positive)
+    dkd_beta: float = option(8.0, "weight of --kd dkd's part without the label", least=0)
     kd_weight: float = option(1.0, "of the KD loss", least=0)
 
 
@@ -309,7 +318,10 @@ class RunConfig:
         method = self.distillation.distiller
         if method == "mgd":
             method += f"-{self.distillation.mgd_reducer}"
-            method += "-kd" if self.distillation.mgd_with_kd else ""
+        if method == "kd":
+            method = self.distillation.kd
+        elif method != "none" and self.distillation.mgd_with_kd:
+            method += f"-{self.distillation.kd}"
         parts = [self.networks.arch, "base" if method == "none" else method]
         return "-".join(parts).replace(":", "-").replace("/", "-")
 

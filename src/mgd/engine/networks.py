@@ -82,6 +82,9 @@ def build_objective(
         example=pipeline.example(),
         kd_temperature=options.kd_temperature if with_kd else None,
         solver=options.mgd_solver,
+        method="mgd" if options.distiller == "kd" else options.distiller,
+        kd=options.kd,
+        dkd_beta=options.dkd_beta,
     )
     if config.devices.sync_bn:
         distiller.points = synchronize(distiller.points)

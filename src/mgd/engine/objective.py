@@ -45,9 +45,10 @@ class Objective(nn.Module):
         if not isinstance(self.network, Distiller):
             logits = self.network(images)
             return logits, {"ce": _cross_entropy(logits, labels)}
-        logits, point_losses, kd_loss = self.network(images)
+        logits, point_losses, kd_loss = self.network(images, labels)
         terms = {"ce": _cross_entropy(logits, labels), "kd": kd_loss}
-        terms |= {f"mgd_{i}": loss for i, loss in enumerate(point_losses.unbind(1), start=1)}
+        method = self.network.method
+        terms |= {f"{method}_{i}": loss for i, loss in enumerate(point_losses.unbind(1), start=1)}
         return logits, {name: terms[name] * weight for name, weight in self.weights.items()}
 
 
@@ -70,7 +71,8 @@ def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, fl
         elements = [point.num_elements for point in points]
         weighted = sum(share * n for share, n in zip(shares, elements, strict=True))
         factor = weighted / _PUBLISHED_WORTH
-    return weights | {f"mgd_{i}": share / factor for i, share in enumerate(shares, start=1)}
+    method = network.method
+    return weights | {f"{method}_{i}": share / factor for i, share in enumerate(shares, start=1)}
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -103,7 +103,9 @@ class RunFolder:
         path = self.path / "matching.json"
         earlier = json.loads(path.read_text())["points"] if path.exists() and epoch else []
         points = []
-        for index, (point, report) in enumerate(zip(distiller.iter_points(), reports, strict=True)):
+        for index, (point, report) in enumerate(
+            zip(distiller.matched_points(), reports, strict=True)
+        ):
             first = earlier[index]["first_cost"] if earlier else report.cost_before
             points.append(
                 {

@@ -47,7 +47,8 @@ class Trainer:
         optimizer = build_optimizer(objective, config.schedule)
         self.scheduler = build_scheduler(optimizer, config.schedule, steps)
         self.model, self.optimizer = fabric.setup(objective, optimizer)
-        self.rematch = RematchSchedule(config.distillation.mgd_update_freq)
+        is_matched = config.distillation.distiller == "mgd"
+        self.rematch = RematchSchedule(config.distillation.mgd_update_freq if is_matched else 0)
         self.epoch, self.step = config.schedule.start_epoch, 0
         # Several ranks would have to agree on a step to stop at; they go on from the last save.
         self.stop = StopSignals(active=fabric.world_size == 1)
@@ -58,7 +59,8 @@ class Trainer:
     @property
     def columns(self) -> list[str]:
         """Columns of `summary.csv`; the loss is the sum of its terms."""
-        matching = list(self.matching) if self.distiller and self.distiller.points else []
+        is_matched = self.distiller is not None and any(self.distiller.matched_points())
+        matching = list(self.matching) if is_matched else []
         teacher = ["teacher_top1", "teacher_top5"] if self.distiller else []
         valid = ["valid_loss", "valid_top1", "valid_top5"]
         times = ["images_per_s", "data_wait", "seconds"]
@@ -174,12 +176,14 @@ class Trainer:
         return self.distiller is None or self.distiller.matching_is_solved
 
     def _update_matching(self, folder: RunFolder | None) -> None:
-        if self.distiller is None or not self.distiller.points:
+        if self.distiller is None or not self.distiller.needs_images:
             return
         self._seed(-1)
         loader = self.pipeline.matching
         images = (self.pipeline.prepare(batch)[0] for batch in self.pipeline.batches(loader))
         reports = update_matching(self.distiller, images, self.config.distillation.mgd_images)
+        if not reports:  # a baseline, which renewed its margins
+            return
         self.matching = {
             "matching_cost": sum(report.cost_after for report in reports) / len(reports),
             "matching_churn": sum(report.churn for report in reports) / len(reports),

@@ -1,0 +1,150 @@
+"""Losses on logits, to combine with any distillation of features: one value per image."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+_IMPOSSIBLE = -1e9
+"""A logit of probability 0; minus infinity would make the divergence NaN."""
+
+Logits = Float[Tensor, "batch classes"]
+PerImage = Float[Tensor, " batch"]
+
+
+def logit_kd(student_logits: Logits, teacher_logits: Logits, temperature: float = 1.5) -> PerImage:
+    """Pulls the student's softened class probabilities to the teacher's.
+
+    `T^2 KL(softmax(teacher / T) || softmax(student / T))`; Hinton et al., "Distilling the
+    Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531.
+
+    Args:
+        student_logits: (B, K).
+        teacher_logits: (B, K); no gradient flows into it.
+        temperature: T > 0; above 1 the unlikely classes weigh more.
+
+    Returns:
+        (B,) float32, at least zero.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+    """
+    _check(temperature)
+    with torch.autocast(student_logits.device.type, enabled=False):
+        student, teacher = _softened(student_logits, teacher_logits, temperature)
+        return _divergence(student.log_softmax(1), teacher.log_softmax(1)) * temperature**2
+
+
+def decoupled_kd(
+    student_logits: Logits,
+    teacher_logits: Logits,
+    labels: Int64[Tensor, " batch"],
+    temperature: float = 4.0,
+    beta: float = 8.0,
+) -> PerImage:
+    """Pulls apart what KD couples: how sure of the label, and how the rest is shared out.
+
+    `T^2 (TCKD + beta NCKD)`: the KL divergence of (label, not label), and that of the softmax over
+    the other classes alone, which KD multiplies by the teacher's doubt. Zhao et al., "Decoupled
+    Knowledge Distillation", CVPR 2022, https://arxiv.org/abs/2203.08679, with its alpha = 1.
+
+    Args:
+        student_logits: (B, K).
+        teacher_logits: (B, K); no gradient flows into it.
+        labels: (B,), in [0, K).
+        temperature: T > 0; published with 4 for CIFAR-100 and 1 for ImageNet.
+        beta: Published with 0.5 for ImageNet and 1 to 8 for CIFAR-100: the surer the teacher,
+            the more.
+
+    Returns:
+        (B,) float32, at least zero.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+    """
+    _check(temperature)
+    with torch.autocast(student_logits.device.type, enabled=False):
+        student, teacher = _softened(student_logits, teacher_logits, temperature)
+        is_label = F.one_hot(labels, student.shape[1]).bool()
+        target = _divergence(_binary(student, is_label), _binary(teacher, is_label))
+        rest = [_others(logits, is_label).log_softmax(1) for logits in (student, teacher)]
+        return (target + beta * _divergence(*rest)) * temperature**2
+
+
+def dist_kd(student_logits: Logits, teacher_logits: Logits, temperature: float = 1.0) -> PerImage:
+    """Asks for the teacher's ranking of classes and of images, not for its probabilities.
+
+    `T^2 ((1 - corr over the classes of an image) + mean over classes of (1 - corr over the images
+    of a class))`, Pearson's correlation of the softened probabilities. Huang et al., "Knowledge
+    Distillation from A Stronger Teacher", NeurIPS 2022, https://arxiv.org/abs/2205.10536, with
+    its beta = gamma = 1.
+
+    Args:
+        student_logits: (B, K), B > 1 for the second term, which is over this batch alone (under
+            DDP over one rank's).
+        teacher_logits: (B, K); no gradient flows into it.
+        temperature: T > 0; published with 4 for CIFAR-100 and 1 for ImageNet.
+
+    Returns:
+        (B,) float32, in [0, 4 T^2]; the second term is the same for every image.
+
+    Raises:
+        ValueError: If the temperature is not positive.
+    """
+    _check(temperature)
+    with torch.autocast(student_logits.device.type, enabled=False):
+        student, teacher = _softened(student_logits, teacher_logits, temperature)
+        student, teacher = student.softmax(1), teacher.softmax(1)
+        between_classes = 1 - _correlation(student, teacher)
+        within_classes = 1 - _correlation(student.T, teacher.T).mean()
+        return (between_classes + within_classes) * temperature**2
+
+
+@dataclass(frozen=True)
+class LogitLoss:
+    """A choice of `--kd`."""
+
+    title: str
+    loss: Callable[..., Tensor]
+    """(student, teacher, temperature) -> (B,); "dkd" takes the labels after the teacher."""
+
+
+LOGIT_LOSSES: dict[str, LogitLoss] = {
+    "kd": LogitLoss("Hinton et al. 2015", logit_kd),
+    "dkd": LogitLoss("decoupled, Zhao et al. 2022", decoupled_kd),
+    "dist": LogitLoss("correlations, Huang et al. 2022", dist_kd),
+}
+
+
+def _check(temperature: float) -> None:
+    if not temperature > 0:
+        raise ValueError(f"`temperature` (={temperature}) must be above 0")
+
+
+def _softened(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    return student.float() / temperature, teacher.detach().float() / temperature
+
+
+def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of log-probabilities, summed over the classes."""
+    return F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+
+
+def _binary(logits: Tensor, is_label: Tensor) -> Tensor:
+    """Returns log-probabilities (B, 2) of the label and of all else, exact for sure networks."""
+    label = logits.where(is_label, 0).sum(1)
+    return torch.stack((label, _others(logits, is_label).logsumexp(1)), dim=1).log_softmax(1)
+
+
+def _others(logits: Tensor, is_label: Tensor) -> Tensor:
+    """Gives the label no probability; the shape stays, so that no GPU has to be waited for."""
+    return logits.masked_fill(is_label, _IMPOSSIBLE)
+
+
+def _correlation(left: Tensor, right: Tensor) -> Tensor:
+    """Pearson's correlation of each row; 0 for a constant one."""
+    left, right = (x - x.mean(1, keepdim=True) for x in (left, right))
+    return F.cosine_similarity(left, right, dim=1, eps=1e-8)
