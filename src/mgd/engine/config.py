@@ -171,9 +171,12 @@ class DistillationConfig(Group):
     )
     loss_factor: float | Literal["auto"] = option(
         "auto",
-        "divides the features' loss, a sum over elements; auto: makes it 20 times the mean per "
-        "element, which is 1e4 for the published pair at 224 px",
+        "divides the features' loss, a sum over elements; auto: makes it --loss-worth times the "
+        "mean per element, which is 1e4 for the published pair at 224 px",
         kind=factor,
+    )
+    loss_worth: float = option(
+        20.0, "of the features' loss per element, with --loss-factor auto", kind=positive
     )
     kd: str = option(
         "kd",

@@ -7,10 +7,6 @@ from mgd.distiller import Distiller
 from mgd.engine.config import DistillationConfig
 from mgd.losses import point_weights
 
-# The published factor 1e4 makes the MGD term 20 times the weighted mean of the partial L2 per
-# element: ResNet-50 -> MobileNet-V1 at 224 px has 200 704 weighted elements.
-_PUBLISHED_WORTH = 20
-
 
 class Objective(nn.Module):
     """The student's loss, alone or under a teacher: one forward that DP and DDP can wrap.
@@ -56,8 +52,8 @@ def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, fl
     """Returns the factor of every loss term.
 
     The points weigh `2^-(n - 1 - i) / loss_factor`, the deepest most. With "auto" the factor is
-    the number of elements under these weights over 20, which is 1e4 in the published setting
-    and keeps the term's worth at any image size and pair.
+    the number of elements under these weights over `loss_worth`. The published 1e4 is a worth
+    of 20: ResNet-50 -> MobileNet-V1 at 224 px has 200 704 weighted elements; `docs/method.md`.
     """
     weights = {"ce": 1.0}
     if not isinstance(network, Distiller):
@@ -70,7 +66,7 @@ def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, fl
     if factor == "auto":
         elements = [point.num_elements for point in points]
         weighted = sum(share * n for share, n in zip(shares, elements, strict=True))
-        factor = weighted / _PUBLISHED_WORTH
+        factor = weighted / config.loss_worth
     method = network.method
     return weights | {f"{method}_{i}": share / factor for i, share in enumerate(shares, start=1)}
 

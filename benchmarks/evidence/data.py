@@ -1,0 +1,91 @@
+"""Data of the matrix: folders given, fetched, or parts of them."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.plan import data_name
+from torchvision.datasets import CIFAR10
+from torchvision.transforms.functional import to_pil_image
+
+from mgd.data import load_digits
+from mgd.data.splits import Split
+from mgd.errors import InputError
+
+
+def prepare(
+    matrix: dict[str, Any], names: set[str], given: dict[str, Any], root: Path
+) -> dict[str, Path]:
+    """Returns the folder of every data set that is needed, by its variable's name.
+
+    Args:
+        matrix: As read.
+        names: Of the variables needed, with their `$`.
+        given: Folders by the name of their data set, or None.
+        root: Where to put what is made or fetched.
+    """
+    folders = {}
+    for experiment in matrix["experiments"].values():
+        data = experiment["data"]
+        name = data_name(data)
+        if f"${name}" not in names:
+            continue
+        if isinstance(data, str):
+            folders[name] = _whole(data, given, root)
+        else:
+            whole = _whole(data["of"], given, root)
+            folders[name] = _part(whole, [str(c) for c in data["classes"]], root / name)
+    return folders
+
+
+def _whole(name: str, given: dict[str, Any], root: Path) -> Path:
+    if given.get(name):
+        return Path(given[name]).resolve()
+    if name not in _MAKERS:
+        raise InputError(f"no --{name} FOLDER was given, and it cannot be fetched")
+    folder = root / name
+    if not folder.is_dir():
+        unfinished = root / f"{name}.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        _MAKERS[name](unfinished)
+        unfinished.rename(folder)
+    return folder
+
+
+def _part(whole: Path, classes: list[str], folder: Path) -> Path:
+    """Links some class folders of a data set into a folder of their own."""
+    for part in ("train", "valid"):
+        for name in classes:
+            link = folder / part / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(whole / part / name, target_is_directory=True)
+    return folder
+
+
+def _write_digits(folder: Path) -> None:
+    """Writes the embedded digits as PNG files; test images are not among them."""
+    splits = load_digits()
+    for part, split in (("train", splits.train), ("valid", splits.valid)):
+        _write(split, splits.classes, folder / part)
+
+
+def _write(split: Split, classes: list[str], folder: Path) -> None:
+    for index, label in enumerate(split.labels):
+        path = folder / classes[label] / f"{index:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        to_pil_image(split.image(index)).save(path)
+
+
+def _fetch_cifar10(folder: Path) -> None:
+    """Downloads CIFAR-10 by torchvision and writes it as PNG files."""
+    for part, is_train in (("train", True), ("valid", False)):
+        images = CIFAR10(str(folder / "archive"), train=is_train, download=True)
+        for index, (image, label) in enumerate(images):
+            path = folder / part / images.classes[label] / f"{index:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+    shutil.rmtree(folder / "archive")
+
+
+_MAKERS = {"cifar10": _fetch_cifar10, "digits": _write_digits}

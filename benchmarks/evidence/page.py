@@ -1,0 +1,5 @@
+"""Later."""
+
+
+def write_page(rows, matrix):
+    """Later."""

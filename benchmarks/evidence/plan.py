@@ -1,0 +1,110 @@
+"""The plan: `matrix.yaml` read into jobs, each one command line of `mgd`."""
+
+import re
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+TIERS = ("small", "cpu", "gpu")
+_NAME = re.compile(r"\{(.+?)\}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a method of an experiment with a seed."""
+
+    experiment: str
+    method: str
+    seed: int
+    tier: str
+    words: tuple[str, ...]
+    """Of the command line after `mgd`, with `$NAME` for folders of this machine."""
+    needs: tuple[tuple[str, str, int], ...]
+    """Keys of the jobs that make a file named in `words`."""
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What the job is known by."""
+        return self.experiment, self.method, self.seed
+
+    @property
+    def command(self) -> str:
+        """The command line for a reader to repeat."""
+        return " ".join(f"'{word}'" if " " in word else word for word in ("mgd", *self.words))
+
+
+def read_matrix() -> dict[str, Any]:
+    """Reads `matrix.yaml`."""
+    content: dict[str, Any] = yaml.safe_load((HERE / "matrix.yaml").read_text())
+    return content
+
+
+def plan(matrix: dict[str, Any], weights: Container[str] = ()) -> list[Job]:
+    """Returns every job; all methods of a seed before the next.
+
+    Args:
+        matrix: As read.
+        weights: Names of the weights files that are given; the others are trained.
+    """
+    return [
+        _job(matrix, name, method, seed, weights)
+        for name, experiment in matrix["experiments"].items()
+        for seed in experiment["seeds"]
+        for method in experiment["methods"]
+    ]
+
+
+def _job(
+    matrix: dict[str, Any], name: str, method: str, seed: int, weights: Container[str]
+) -> Job:
+    experiment = matrix["experiments"][name]
+    own = experiment["methods"][method]
+    flags = {"distiller": "none", **experiment["flags"], **own}
+    if flags["distiller"] != "none":
+        flags = {**flags, **experiment.get("teach", {}), **own}
+    needs: list[tuple[str, str, int]] = []
+
+    def resolve(match: re.Match[str]) -> str:
+        target = match[1]
+        if target in matrix["weights"]:
+            entry = matrix["weights"][target]
+            if entry["file"] in weights:
+                return f"$WEIGHTS/{entry['file']}"
+            target = entry["run"]
+        where, _, what = target.partition("/")
+        seeds = matrix["experiments"][where]["seeds"]
+        needed = (where, what, seed if seed in seeds else seeds[0])
+        needs.append(needed)
+        return f"$RUNS/{where}/{_folder(*needed[1:])}/student.safetensors"
+
+    data = experiment["data"]
+    words = ["train" if flags["distiller"] == "none" else "distill"]
+    words.append("digits" if data == "digits" else f"${data_name(data)}")
+    for flag, value in flags.items():
+        words += [f"--{flag}", _NAME.sub(resolve, str(value))]
+    words += ["--seed", str(seed), "--output", f"$RUNS/{name}"]
+    words += ["--experiment", _folder(method, seed), "--tensorboard", "0", "--resume", "auto"]
+    return Job(name, method, seed, experiment["tier"], tuple(words), tuple(needs))
+
+
+def _folder(method: str, seed: int) -> str:
+    return f"{method}-seed{seed}"
+
+
+def data_name(data: str | dict[str, Any]) -> str:
+    """Returns the variable that stands for a data folder: CIFAR10, or CIFAR10_5 for a part."""
+    if isinstance(data, str):
+        return data.upper()
+    return f"{data['of'].upper()}_{len(data['classes'])}"
+
+
+def chosen(jobs: list[Job], tier: str, only: str) -> Iterator[Job]:
+    """Yields the jobs of a tier, or of a lower one, whose `experiment/method` matches `only`."""
+    tiers = TIERS[: TIERS.index(tier) + 1]
+    for job in jobs:
+        if job.tier in tiers and re.search(only, f"{job.experiment}/{job.method}"):
+            yield job
