@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types pytest test-zoo docs
+.PHONY: demo test lint types pytest test-zoo evidence docs
 
 demo: .venv/installed
 	$(BIN)/mgd demo
@@ -22,6 +22,15 @@ pytest: .venv/installed
 test-zoo: .venv/installed
 	$(BIN)/python -W ignore tests/zoo.py > docs/zoo.md.new; \
 	    status=$$?; mv docs/zoo.md.new docs/zoo.md; exit $$status  # a failure is a row of the page
+
+# Data and weights are taken from folders where they are given, else fetched and trained.
+TIER ?= small
+CIFAR10 ?=
+GROCERY ?=
+WEIGHTS ?=
+evidence: .venv/installed
+	$(BIN)/python -m benchmarks.evidence --tier $(TIER) $(if $(CIFAR10),--cifar10 $(CIFAR10)) \
+	    $(if $(GROCERY),--grocery $(GROCERY)) $(if $(WEIGHTS),--weights $(WEIGHTS))
 
 docs: .venv/installed
 	$(BIN)/python docs/make_cli.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md

@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evidence.plan import data_name
 from torchvision.datasets import CIFAR10
 from torchvision.transforms.functional import to_pil_image
 
+from benchmarks.evidence.plan import data_name
 from mgd.data import load_digits
 from mgd.data.splits import Split
 from mgd.errors import InputError

@@ -1,5 +1,160 @@
-"""Later."""
+"""Page: `docs/evidence.md`, whose tables and pictures come out of `results.jsonl` alone.
+
+The words between the tables are written by hand; a test holds the tables against the file.
+"""
+
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+from benchmarks.evidence.plan import HERE
+from mgd.report import HEADINGS, Run, figures, summarize
+
+Row = dict[str, Any]
+
+PAGE = HERE.parent.parent / "docs" / "evidence.md"
+PICTURES = PAGE.parent / "images"
+_BLOCK = re.compile(r"<!-- (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
-def write_page(rows, matrix):
-    """Later."""
+def write_page(rows: list[Row], matrix: dict[str, Any]) -> None:
+    """Writes every table of the page anew, and a picture of every comparison."""
+    PAGE.write_text(fill_page(PAGE.read_text(), rows, matrix))
+    for name, experiment in matrix["experiments"].items():
+        runs = [as_run(row) for row in rows_of(rows, name, experiment)]
+        if len(experiment["methods"]) > 1 and not experiment.get("choose") and runs:
+            (PICTURES / f"evidence-{name}.png").write_bytes(figures.curves(runs))
+
+
+def fill_page(text: str, rows: list[Row], matrix: dict[str, Any]) -> str:
+    """Returns the page with what stands between `<!-- NAME -->` and `<!-- end -->` made anew.
+
+    Raises:
+        ValueError: If an experiment has no place on the page, or a place no experiment.
+    """
+    blocks = {
+        name: section(name, experiment, rows) for name, experiment in matrix["experiments"].items()
+    }
+    blocks["provenance"] = provenance(rows)
+    if missing := blocks.keys() ^ set(_BLOCK.findall(text)):
+        raise ValueError(f"{PAGE.name} and matrix.yaml differ in {', '.join(sorted(missing))}")
+    return _BLOCK.sub(lambda m: f"<!-- {m[1]} -->\n{blocks[m[1]]}\n<!-- end -->", text)
+
+
+def section(name: str, experiment: dict[str, Any], rows: list[Row]) -> str:
+    """Returns the tables of an experiment in Markdown."""
+    mine = rows_of(rows, name, experiment)
+    planned = len(experiment["methods"]) * len(experiment["seeds"])
+    lines = [f"*Tier {experiment['tier']}: {len(mine)} of {planned} runs.*"]
+    if mine and experiment.get("choose"):
+        lines += ["", *_scan(mine)]
+    elif mine:
+        lines += ["", *_table(mine)]
+        lines += ["", *_differences(experiment.get("compare", []), mine)]
+    if mine:
+        first = {row["method"]: row for row in reversed(mine)}
+        lines += ["", "<details><summary>Commands</summary>", "", "```text"]
+        lines += [first[method]["command"] for method in experiment["methods"] if method in first]
+        lines += ["```", "", "</details>"]
+    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip()
+
+
+def rows_of(rows: list[Row], name: str, experiment: dict[str, Any]) -> list[Row]:
+    """Returns an experiment's rows, in the order of its methods and seeds."""
+    order = list(experiment["methods"])
+    mine = [row for row in rows if row["experiment"] == name and row["method"] in order]
+    return sorted(mine, key=lambda row: (order.index(row["method"]), row["seed"]))
+
+
+def as_run(row: Row) -> Run:
+    """Returns a row as `mgd.report` reads a run folder."""
+    options = {**row["options"], "data": row["experiment"]}
+    folder = Path(f"{row['method']}-seed{row['seed']}")
+    return Run(folder, options, row["rows"], row["result"], row["points"])
+
+
+def _table(rows: list[Row]) -> list[str]:
+    """Accuracy on images that chose nothing, beside how far the first epochs came on `valid`."""
+    lines = _head([HEADINGS[0], "runs", *HEADINGS[1:], "early, %"])
+    for summary in summarize([as_run(row) for row in rows]):
+        method, *cells = summary.cells()
+        early = [early_accuracy(row) for row in rows if row["method"] == summary.group]
+        lines.append(_line([method, str(summary.runs), *cells, spread(early)]))
+    return lines
+
+
+def early_accuracy(row: Row) -> float:
+    """Returns the validation accuracy after a fifth of the epochs, at least one."""
+    epochs = row["rows"]
+    return float(epochs[max(1, len(epochs) // 5) - 1]["valid_top1"])
+
+
+def _scan(rows: list[Row]) -> list[str]:
+    lines = _head(["method", "runs", "valid Acc@1, %"])
+    for method in dict.fromkeys(row["method"] for row in rows):
+        values = [row["result"]["valid_top1"] for row in rows if row["method"] == method]
+        lines.append(_line([method, str(len(values)), spread(values)]))
+    return lines
+
+
+def _differences(pairs: list[list[str]], rows: list[Row]) -> list[str]:
+    """Compares methods seed by seed, on test and early on."""
+    lines = []
+    for one, other in pairs:
+        test, early = (paired(rows, one, other, value) for value in (_test, early_accuracy))
+        if test:
+            lines.append(
+                _line([f"{one} − {other}", str(len(test)), with_error(test), with_error(early)])
+            )
+    heads = ["difference", "pairs of runs", "on test ± standard error", "early ± standard error"]
+    return [*_head(heads), *lines] if lines else []
+
+
+def _test(row: Row) -> float:
+    return float(row["result"]["test_top1"])
+
+
+def paired(rows: list[Row], one: str, other: str, value: Any) -> list[float]:
+    """Returns the differences of a value between two methods, for the seeds that both have."""
+    found = {(row["method"], row["seed"]): value(row) for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    return [
+        found[one, seed] - found[other, seed]
+        for seed in seeds
+        if (one, seed) in found and (other, seed) in found
+    ]
+
+
+def with_error(differences: list[float]) -> str:
+    """Returns a mean and its standard error, from two values on."""
+    mean = statistics.fmean(differences)
+    if len(differences) < 2:
+        return f"{mean:+.1f}"
+    return f"{mean:+.1f} ± {statistics.stdev(differences) / len(differences) ** 0.5:.1f}"
+
+
+def spread(values: list[float]) -> str:
+    """Returns a mean and standard deviation, from two values on."""
+    mean = statistics.fmean(values)
+    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+
+
+def provenance(rows: list[Row]) -> str:
+    """Returns where all rows come from."""
+    commits = sorted({row["commit"] for row in rows})
+    dates = sorted({row["date"] for row in rows})
+    versions = sorted({", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows})
+    hours = sum(row["wall_seconds"] for row in rows) / 3600
+    return (
+        f"{len(rows)} runs, {hours:.1f} hours of one core and more, {dates[0]} to {dates[-1]}; "
+        f"commits {', '.join(commits)}; {'; '.join(versions)}."
+    )
+
+
+def _head(cells: list[str]) -> list[str]:
+    return [_line(cells), "|---" * len(cells) + "|"]
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -58,9 +58,7 @@ def plan(matrix: dict[str, Any], weights: Container[str] = ()) -> list[Job]:
     ]
 
 
-def _job(
-    matrix: dict[str, Any], name: str, method: str, seed: int, weights: Container[str]
-) -> Job:
+def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Container[str]) -> Job:
     experiment = matrix["experiments"][name]
     own = experiment["methods"][method]
     flags = {"distiller": "none", **experiment["flags"], **own}

@@ -172,11 +172,14 @@ class DistillationConfig(Group):
     loss_factor: float | Literal["auto"] = option(
         "auto",
         "divides the features' loss, a sum over elements; auto: makes it --loss-worth times the "
-        "mean per element, which is 1e4 for the published pair at 224 px",
+        "weighted mean per element",
         kind=factor,
     )
-    loss_worth: float = option(
-        20.0, "of the features' loss per element, with --loss-factor auto", kind=positive
+    loss_worth: float | Literal["auto"] = option(
+        "auto",
+        "of that mean; auto: 20, which is 1e4 for the published pair at 224 px; less where an "
+        "image has under 4 000 weighted elements",
+        kind=factor,
     )
     kd: str = option(
         "kd",

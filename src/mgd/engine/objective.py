@@ -7,6 +7,12 @@ from mgd.distiller import Distiller
 from mgd.engine.config import DistillationConfig
 from mgd.losses import point_weights
 
+_PUBLISHED_WORTH = 20
+"""What the factor 1e4 is for ResNet-50 -> MobileNet-V1 at 224 px: 200 704 weighted elements."""
+
+_LEAST_FACTOR = 200
+"""Below it, few elements would each pull harder than the label; measured, docs/method.md."""
+
 
 class Objective(nn.Module):
     """The student's loss, alone or under a teacher: one forward that DP and DDP can wrap.
@@ -51,9 +57,9 @@ class Objective(nn.Module):
 def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, float]:
     """Returns the factor of every loss term.
 
-    The points weigh `2^-(n - 1 - i) / loss_factor`, the deepest most. With "auto" the factor is
-    the number of elements under these weights over `loss_worth`. The published 1e4 is a worth
-    of 20: ResNet-50 -> MobileNet-V1 at 224 px has 200 704 weighted elements; `docs/method.md`.
+    The points weigh `2^-(n - 1 - i) / loss_factor`, the deepest most. With "auto" the factor makes
+    the sum `loss_worth` times the weighted mean per element, which keeps its weight beside the
+    cross-entropy at any image size and pair; `docs/method.md` derives both rules.
     """
     weights = {"ce": 1.0}
     if not isinstance(network, Distiller):
@@ -66,7 +72,10 @@ def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, fl
     if factor == "auto":
         elements = [point.num_elements for point in points]
         weighted = sum(share * n for share, n in zip(shares, elements, strict=True))
-        factor = weighted / config.loss_worth
+        worth = config.loss_worth
+        if worth == "auto":
+            worth = min(_PUBLISHED_WORTH, weighted / _LEAST_FACTOR)
+        factor = weighted / worth
     method = network.method
     return weights | {f"{method}_{i}": share / factor for i, share in enumerate(shares, start=1)}
 

@@ -1,0 +1,129 @@
+"""Runner: jobs side by side, each a process of one thread, each leaving a row in the results."""
+
+import contextlib
+import json
+import multiprocessing
+import platform
+import shutil
+import subprocess
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.evidence.plan import HERE, Job
+from mgd.cli import main as mgd
+from mgd.report import read_run
+
+RESULTS = HERE / "results.jsonl"
+KEPT = ("epoch", "loss", "valid_top1", "train_top1", "images_per_s", "data_wait")
+"""Columns of `summary.csv` that a row keeps."""
+PLACES = ("data", "output", "teacher-resume", "student-resume")
+"""Options that are places of one machine."""
+
+
+def run_all(
+    jobs: list[Job], done: set[tuple[str, str, int]], folders: dict[str, Path], at_a_time: int
+) -> list[str]:
+    """Runs the jobs side by side, one thread each, every one after those that it needs.
+
+    Returns:
+        The names of the runs that failed, and of those that needed one of them.
+    """
+    waiting, running, failed = list(jobs), dict[Future[int], Job](), list[str]()
+    done = done - {job.key for job in jobs}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(at_a_time, mp_context=spawn, initializer=_one_thread) as pool:
+        while waiting or running:
+            ready = [job for job in waiting if done.issuperset(job.needs)]
+            for job in ready[: at_a_time - len(running)]:
+                waiting.remove(job)
+                running[pool.submit(run_one, job, folders)] = job
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job, code = running.pop(future), future.result()
+                name = "/".join(map(str, job.key))
+                print(f"{datetime.now():%H:%M} {name}: exit {code}", flush=True)
+                if code == 0:
+                    done.add(job.key)
+                else:
+                    failed.append(name)
+    return failed + ["/".join(map(str, job.key)) for job in waiting]
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def run_one(job: Job, folders: dict[str, Path]) -> int:
+    """Runs one command line in this process and adds its row; returns the exit code."""
+    words = [_fill(word, folders) for word in job.words]
+    folder = folders["RUNS"] / job.experiment / f"{job.method}-seed{job.seed}"
+    _forget_another(folder, job.command)
+    log = folder.parent / f"{folder.name}.log"
+    start = time.perf_counter()
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        code = mgd(words)
+    if code == 0:
+        run = read_run(folder)
+        row = {
+            "experiment": job.experiment,
+            "method": job.method,
+            "seed": job.seed,
+            "tier": job.tier,
+            "command": job.command,
+            **_provenance(),
+            "wall_seconds": round(time.perf_counter() - start, 1),
+            "options": {k: v for k, v in run.options.items() if k not in PLACES},
+            "result": run.result,
+            "points": [{k: v for k, v in point.items() if k != "matching"} for point in run.points],
+            "rows": [{name: row[name] for name in KEPT} for row in run.rows],
+        }
+        with RESULTS.open("a") as file:  # one write, so that runs side by side do not mix
+            file.write(json.dumps(row) + "\n")
+    return code
+
+
+def _forget_another(folder: Path, command: str) -> None:
+    """Removes a run that another command line left, which could not be gone on with."""
+    note = folder.parent / f"{folder.name}.command"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    if note.exists() and note.read_text() != command:
+        shutil.rmtree(folder, ignore_errors=True)
+    note.write_text(command)
+
+
+def _fill(word: str, folders: dict[str, Path]) -> str:
+    name, slash, rest = word.removeprefix("$").partition("/")
+    return f"{folders[name]}{slash}{rest}" if word.startswith("$") else word
+
+
+def _provenance() -> dict[str, Any]:
+    commit = subprocess.check_output(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], text=True)
+    changed = subprocess.check_output(
+        ["git", "-C", HERE, "status", "--porcelain", "--", "../../src"], text=True
+    )
+    names = ("matching-guided-distillation", "torch", "torchvision")
+    return {
+        "commit": commit.strip() + ("+" if changed else ""),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+    }
+
+
+def read_results() -> list[dict[str, Any]]:
+    """Reads all rows; of rows with one key the last counts."""
+    if not RESULTS.is_file():
+        return []
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return list({row_key(row): row for row in rows}.values())
+
+
+def row_key(row: dict[str, Any]) -> tuple[str, str, int]:
+    """Returns the job that a row belongs to."""
+    return row["experiment"], row["method"], row["seed"]

@@ -1,0 +1,115 @@
+"""Evidence: the page says what the rows say, and the rows are those of the matrix."""
+
+import re
+import shlex
+
+import pytest
+from benchmarks.evidence.data import prepare
+from benchmarks.evidence.page import PAGE, as_run, fill_page, paired, spread, with_error
+from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
+from benchmarks.evidence.runner import read_results, row_key, run_all
+
+from mgd.cli.parser import Parser, add_run_options, read_run_options
+from mgd.engine.config import RunConfig
+from mgd.errors import InputError
+from mgd.report import summarize
+
+MATRIX = read_matrix()
+GIVEN = {entry["file"] for entry in MATRIX["weights"].values()}
+ROWS = read_results()
+
+
+def test_the_page_is_what_the_rows_say():
+    text = PAGE.read_text()
+    assert fill_page(text, ROWS, MATRIX) == text, "run `make evidence` to write the tables anew"
+
+
+def test_every_row_was_made_by_the_matrix_as_it_is():
+    commands = {job.key: set() for job in plan(MATRIX)}
+    for job in [*plan(MATRIX), *plan(MATRIX, GIVEN)]:
+        commands[job.key].add(job.command)
+    for row in ROWS:
+        assert row["command"] in commands.get(row_key(row), ()), row["command"]
+
+
+def test_a_changed_figure_is_seen():
+    text = PAGE.read_text()
+    row = next(row for row in ROWS if row["experiment"] == "digits-scan")
+    changed = {**row, "result": {**row["result"], "valid_top1": 1.0}}
+    rows = [changed if other is row else other for other in ROWS]
+    assert fill_page(text, rows, MATRIX) != text
+
+
+def test_an_experiment_without_a_place_is_an_error():
+    text = re.sub(r"<!-- digits-scan -->\n.*?<!-- end -->", "", PAGE.read_text(), flags=re.S)
+    with pytest.raises(ValueError, match="differ in digits-scan"):
+        fill_page(text, ROWS, MATRIX)
+
+
+@pytest.mark.parametrize("weights", [(), GIVEN], ids=["nothing given", "weights given"])
+def test_every_command_line_is_one(weights):
+    jobs = plan(MATRIX, weights)
+    assert len({job.key for job in jobs}) == len(jobs)
+    keys = {job.key for job in jobs}
+    for job in jobs:
+        assert keys.issuperset(job.needs)
+        program, command, *words = shlex.split(job.command)
+        assert (program, command) in (("mgd", "train"), ("mgd", "distill"))
+        parser = Parser(prog="mgd")
+        add_run_options(parser, RunConfig())
+        config = read_run_options(parser, words, RunConfig())
+        assert (config.distillation.distiller == "none") == (command == "train")
+        assert config.schedule.seed == job.seed
+
+
+def test_tiers_hold_the_lower_ones():
+    jobs = plan(MATRIX)
+    sizes = [len(list(chosen(jobs, tier, ""))) for tier in TIERS]
+    assert 0 < sizes[0] < sizes[1] < sizes[2] == len(jobs)
+
+
+def test_a_folder_that_cannot_be_fetched_must_be_given(tmp_path):
+    with pytest.raises(InputError, match="no --grocery FOLDER"):
+        prepare(MATRIX, {"$GROCERY"}, {"grocery": None}, tmp_path)
+
+
+def test_a_part_of_the_digits_is_made_once(tmp_path):
+    names = {"$DIGITS_5"}
+    folders = prepare(MATRIX, names, {}, tmp_path)
+    assert prepare(MATRIX, names, {}, tmp_path) == folders
+    classes = sorted(path.name for path in (folders["DIGITS_5"] / "train").iterdir())
+    assert classes == ["0", "1", "2", "3", "4"]
+    assert len(list((folders["DIGITS_5"] / "train" / "0").glob("*.png"))) > 50
+
+
+def test_a_failed_run_fails_those_that_need_it(monkeypatch, tmp_path):
+    jobs = [job for job in plan(MATRIX) if job.key[2] == 10 and job.experiment.startswith("digits")]
+    pretrain = next(job for job in jobs if job.experiment == "digits-pretrain")
+    students = [job for job in jobs if pretrain.key in job.needs]
+    assert students
+    failed = run_all(students, set(), {}, 1)  # what they need is neither done nor planned
+    assert len(failed) == len(students)
+
+
+def test_differences_are_taken_seed_by_seed():
+    rows = [
+        {"method": method, "seed": seed, "value": value + 10 * seed}
+        for method, value in (("a", 3), ("b", 1))
+        for seed in (0, 1)
+    ]
+    differences = paired(rows[:-1], "a", "b", lambda row: row["value"])
+    assert differences == [2]
+    assert paired(rows, "a", "b", lambda row: row["value"]) == [2, 2]
+
+
+def test_spread_and_error_of_known_values():
+    assert spread([1.0, 3.0]) == "2.0 ± 1.4"
+    assert spread([1.0]) == "1.0"
+    assert with_error([1.0, 3.0]) == "+2.0 ± 1.0"
+    assert with_error([-1.0]) == "-1.0"
+
+
+def test_rows_are_read_as_run_folders_are():
+    rows = [row for row in ROWS if row["experiment"] == "digits-scan"]
+    groups = [summary.group for summary in summarize([as_run(row) for row in rows])]
+    assert groups == list(dict.fromkeys(row["method"] for row in rows))
