@@ -2,12 +2,14 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from benchmarks.evidence.data import prepare
 from benchmarks.evidence.page import PAGE, as_run, fill_page, paired, spread, with_error
 from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
 from benchmarks.evidence.runner import read_results, row_key, run_all
+from PIL import Image
 
 from mgd.cli.parser import Parser, add_run_options, read_run_options
 from mgd.engine.config import RunConfig
@@ -64,13 +66,43 @@ def test_every_command_line_is_one(weights):
 
 def test_tiers_hold_the_lower_ones():
     jobs = plan(MATRIX)
-    sizes = [len(list(chosen(jobs, tier, ""))) for tier in TIERS]
+    sizes = [len(chosen(jobs, tier, "", ())) for tier in TIERS]
     assert 0 < sizes[0] < sizes[1] < sizes[2] == len(jobs)
+
+
+def test_what_is_needed_is_run_before_of_whatever_tier_and_what_is_done_is_not():
+    jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", ())
+    assert [job.experiment for job in jobs] == ["cifar10-teachers"] + 3 * ["cifar10-scratch"]
+    jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", {jobs[0].key, jobs[1].key})
+    assert [job.seed for job in jobs] == [1, 2]
+    given = chosen(plan(MATRIX, GIVEN), "cpu", "cifar10-scratch/MGD amp$", ())
+    assert {job.experiment for job in given} == {"cifar10-scratch"}
 
 
 def test_a_folder_that_cannot_be_fetched_must_be_given(tmp_path):
     with pytest.raises(InputError, match="no --grocery FOLDER"):
         prepare(MATRIX, {"$GROCERY"}, {"grocery": None}, tmp_path)
+
+
+def test_cifar10_is_fetched_by_torchvision_and_written_as_files(monkeypatch, tmp_path):
+    class Fetched:
+        classes = ("cat", "dog")
+
+        def __init__(self, root, train, download):
+            assert download
+            Path(root).mkdir(parents=True, exist_ok=True)
+            self.images = [(Image.new("RGB", (32, 32)), label) for label in (0, 1, 1)]
+
+        def __iter__(self):
+            return iter(self.images)
+
+    monkeypatch.setattr("benchmarks.evidence.data.CIFAR10", Fetched)
+    folder = prepare(MATRIX, {"$CIFAR10"}, {"cifar10": None}, tmp_path)["CIFAR10"]
+    assert [path.name for path in sorted((folder / "train" / "dog").iterdir())] == [
+        "00001.png",
+        "00002.png",
+    ]
+    assert {path.name for path in folder.iterdir()} == {"train", "valid"}
 
 
 def test_a_part_of_the_digits_is_made_once(tmp_path):

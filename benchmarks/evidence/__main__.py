@@ -29,20 +29,18 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the commands and end")
     given = parser.parse_args()
     matrix = read_matrix()
-    done = {row_key(row): row for row in read_results()}
     files = {path.name for path in given.weights.iterdir()} if given.weights else set()
-    jobs = [
-        job
-        for job in chosen(plan(matrix, files), given.tier, given.only)
-        if done.get(job.key, {}).get("command") != job.command
-    ]
+    planned = plan(matrix, files)
+    commands = {row_key(row): row["command"] for row in read_results()}
+    done = {job.key for job in planned if commands.get(job.key) == job.command}
+    jobs = chosen(planned, given.tier, given.only, done)
     if given.list:
         print("\n".join(job.command for job in jobs))
         return
     folders = {"RUNS": given.runs.resolve(), "WEIGHTS": given.weights}
     names = {job.words[1] for job in jobs}
     folders |= prepare(matrix, names, vars(given), given.runs.resolve() / "data")
-    failed = run_all(jobs, set(done), folders, given.jobs)
+    failed = run_all(jobs, done, folders, given.jobs)
     write_page(read_results(), matrix)
     sys.exit(f"{len(failed)} runs failed: {', '.join(failed)}" if failed else 0)
 

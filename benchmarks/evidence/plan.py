@@ -1,7 +1,7 @@
 """The plan: `matrix.yaml` read into jobs, each one command line of `mgd`."""
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ import yaml
 HERE = Path(__file__).parent
 TIERS = ("small", "cpu", "gpu")
 _NAME = re.compile(r"\{(.+?)\}")
+
+Key = tuple[str, str, int]
+"""(experiment, method, seed)"""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,11 @@ class Job:
     tier: str
     words: tuple[str, ...]
     """Of the command line after `mgd`, with `$NAME` for folders of this machine."""
-    needs: tuple[tuple[str, str, int], ...]
+    needs: tuple[Key, ...]
     """Keys of the jobs that make a file named in `words`."""
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> Key:
         """What the job is known by."""
         return self.experiment, self.method, self.seed
 
@@ -64,7 +67,7 @@ def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Con
     flags = {"distiller": "none", **experiment["flags"], **own}
     if flags["distiller"] != "none":
         flags = {**flags, **experiment.get("teach", {}), **own}
-    needs: list[tuple[str, str, int]] = []
+    needs: list[Key] = []
 
     def resolve(match: re.Match[str]) -> str:
         target = match[1]
@@ -100,9 +103,26 @@ def data_name(data: str | dict[str, Any]) -> str:
     return f"{data['of'].upper()}_{len(data['classes'])}"
 
 
-def chosen(jobs: list[Job], tier: str, only: str) -> Iterator[Job]:
-    """Yields the jobs of a tier, or of a lower one, whose `experiment/method` matches `only`."""
-    tiers = TIERS[: TIERS.index(tier) + 1]
+def chosen(jobs: list[Job], tier: str, only: str, done: Collection[Key]) -> list[Job]:
+    """Returns the jobs to run, those that others need first.
+
+    Args:
+        jobs: All.
+        tier: Take the jobs of this tier and of the lower ones,
+        only: whose `experiment/method` matches this regular expression,
+        done: but not these; what the others need, of whatever tier, is taken too.
+    """
+    by_key = {job.key: job for job in jobs}
+    found: dict[Key, Job] = {}
+
+    def take(job: Job) -> None:
+        if job.key not in done and job.key not in found:
+            for key in job.needs:
+                take(by_key[key])
+            found[job.key] = job
+
     for job in jobs:
-        if job.tier in tiers and re.search(only, f"{job.experiment}/{job.method}"):
-            yield job
+        is_in_tier = TIERS.index(job.tier) <= TIERS.index(tier)
+        if is_in_tier and re.search(only, f"{job.experiment}/{job.method}"):
+            take(job)
+    return list(found.values())

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.evidence.plan import HERE, Job
+from benchmarks.evidence.plan import HERE, Job, Key
 from mgd.cli import main as mgd
 from mgd.report import read_run
 
@@ -26,16 +26,14 @@ PLACES = ("data", "output", "teacher-resume", "student-resume")
 """Options that are places of one machine."""
 
 
-def run_all(
-    jobs: list[Job], done: set[tuple[str, str, int]], folders: dict[str, Path], at_a_time: int
-) -> list[str]:
+def run_all(jobs: list[Job], done: set[Key], folders: dict[str, Path], at_a_time: int) -> list[str]:
     """Runs the jobs side by side, one thread each, every one after those that it needs.
 
     Returns:
         The names of the runs that failed, and of those that needed one of them.
     """
     waiting, running, failed = list(jobs), dict[Future[int], Job](), list[str]()
-    done = done - {job.key for job in jobs}
+    done = set(done)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(at_a_time, mp_context=spawn, initializer=_one_thread) as pool:
         while waiting or running:
@@ -124,6 +122,6 @@ def read_results() -> list[dict[str, Any]]:
     return list({row_key(row): row for row in rows}.values())
 
 
-def row_key(row: dict[str, Any]) -> tuple[str, str, int]:
+def row_key(row: dict[str, Any]) -> Key:
     """Returns the job that a row belongs to."""
     return row["experiment"], row["method"], row["seed"]
