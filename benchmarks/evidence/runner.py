@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import time
+import traceback
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -66,7 +67,11 @@ def run_one(job: Job, folders: dict[str, Path]) -> int:
     log = folder.parent / f"{folder.name}.log"
     start = time.perf_counter()
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        code = mgd(words)
+        try:
+            code = mgd(words)
+        except Exception:  # a fault of ours costs this run, not the hours of the others
+            traceback.print_exc()
+            code = 1
     if code == 0:
         run = read_run(folder)
         row = {

@@ -63,6 +63,10 @@ def test_the_weighted_terms_are_the_distillers_losses():
         torch.testing.assert_close(terms[name], value)
 
 
+def test_without_points_there_is_kd_alone():
+    assert term_weights(distiller(points=()), DistillationConfig()) == {"ce": 1.0, "kd": 1.0}
+
+
 def test_without_kd_there_is_no_kd_term():
     assert "kd" not in term_weights(distiller(kd_temperature=None), DistillationConfig())
 

@@ -68,16 +68,14 @@ def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, fl
         weights["kd"] = config.kd_weight
     points = list(network.iter_points())
     shares = point_weights(len(points)).tolist()
+    weighted = sum(share * point.num_elements for share, point in zip(shares, points, strict=True))
     factor = config.loss_factor
     if factor == "auto":
-        elements = [point.num_elements for point in points]
-        weighted = sum(share * n for share, n in zip(shares, elements, strict=True))
         worth = config.loss_worth
+        factor = weighted / (_PUBLISHED_WORTH if worth == "auto" else worth)
         if worth == "auto":
-            worth = min(_PUBLISHED_WORTH, weighted / _LEAST_FACTOR)
-        factor = weighted / worth
-    method = network.method
-    return weights | {f"{method}_{i}": share / factor for i, share in enumerate(shares, start=1)}
+            factor = max(factor, _LEAST_FACTOR)
+    return weights | {f"{network.method}_{i}": share / factor for i, share in enumerate(shares, 1)}
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
