@@ -213,6 +213,13 @@ class ScheduleConfig(Group):
         42, "of weights, order, augmentation and held-out images", least=0, most=2**32 - 1
     )
 
+    on_nan: Literal["stop", "skip"] = option(
+        "stop",
+        "where a loss or gradient is not finite; skip: that step's update alone is left out, "
+        "counted in skipped_steps of summary.csv, at the price of a wait for the device every step",
+        choices=("stop", "skip"),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.start_epoch >= self.total_epochs:

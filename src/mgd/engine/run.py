@@ -16,6 +16,7 @@ from mgd.engine.metrics import Scores
 from mgd.engine.networks import build_networks, build_objective
 from mgd.engine.pipeline import build_pipeline
 from mgd.engine.runlog import Reporter, RunFolder, write_per_class
+from mgd.engine.state import restore
 from mgd.engine.trainer import Trainer
 from mgd.errors import InputError
 
@@ -53,9 +54,9 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     pipeline = build_pipeline(config, fabric)
     student, teacher = build_networks(config, pipeline, fabric.device)
     objective = build_objective(config, student, teacher, pipeline)
-    trainer = Trainer(fabric, config, pipeline, objective, reporter)
+    trainer = Trainer(fabric, config, pipeline, objective, reporter, path)
     if state is not None:
-        trainer.load(state)
+        restore(trainer, state)
         reporter.message(f"going on with '{path}' at epoch {trainer.epoch}, step {trainer.step}")
     valid_scores = pipeline.score(teacher, pipeline.valid) if teacher is not None else None
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints

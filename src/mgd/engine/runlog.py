@@ -4,7 +4,7 @@ import csv
 import fcntl
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,17 @@ class RunFolder:
         if self.events is not None:
             self.events.close()
         self._lock.close()
+
+
+def summary_columns(
+    terms: Sequence[str], distilled: bool, matching: Iterable[str], skips: bool
+) -> list[str]:
+    """Returns the columns of `summary.csv`; the loss is the sum of its terms."""
+    teacher = ["teacher_top1", "teacher_top5"] if distilled else []
+    valid = ["valid_loss", "valid_top1", "valid_top5"]
+    skipped = ["skipped_steps"] if skips else []
+    times = ["images_per_s", "data_wait", "seconds"]
+    return ["epoch", "lr", *terms, *valid, *teacher, *matching, *skipped, *times]
 
 
 def read_summary(folder: Path) -> list[Row]:
