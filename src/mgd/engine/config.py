@@ -110,6 +110,11 @@ class DataConfig(Group):
         least=0,
         most=0.9,
     )
+    skip_bad_images: bool = option(
+        False,
+        "read every image once before the run and leave out those that cannot be read; they are "
+        "counted, and listed in bad_images.txt",
+    )
     batch_size: int = option(
         256, "images per step on this node, over all its devices", flags=("-b",), least=1
     )
