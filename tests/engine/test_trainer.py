@@ -367,7 +367,7 @@ def test_a_loss_that_is_no_number_stops_the_run(fast_distillation, monkeypatch, 
     monkeypatch.setattr(Objective, "forward", failing)
     config = fast_distillation.replace(experiment="run", checkpoint_every=every, print_freq=freq)
     with pytest.raises(
-        InputError, match=r"not finite at epoch 1, step [23] \(.*loss_kd.*\)"
+        InputError, match=r"not finite at epoch 1, step 2 \(.*loss_kd.*\)"
     ) as caught:
         train(config)
     assert "last.ckpt" in str(caught.value)
