@@ -172,7 +172,7 @@ def test_without_skip_there_is_no_such_column(fast_run):
 
 
 def test_stopping_costs_no_wait_for_the_device(fast_distillation, monkeypatch):
-    """Nothing of a step may turn a tensor into a number; meta tensors would refuse, so count."""
+    """Counts how often a tensor is turned into a number."""
     numbers = []
     for name in ("item", "__bool__", "tolist", "__float__", "__int__"):
         real = getattr(torch.Tensor, name)

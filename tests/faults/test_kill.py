@@ -11,8 +11,8 @@ WORDS = [
     *("distill", "digits", "--size", "8", "--arch", "cifar_resnet8_x0_25", "--teacher"),
     *("cifar_resnet8_x0_5", "--use-pretrained", "0", "--mgd-reducer", "rd", "--mgd-with-kd", "1"),
     *("--mgd-update-freq", "2", "--mgd-images", "40", "--train-images", "80", "-b", "10"),
-    *("--checkpoint-every", "1", "--tensorboard", "0", "--experiment", "run", "--lr", "0.02"),
-    *("--epochs", "8"),
+    *("--checkpoint-every", "1", "--tensorboard", "0", "--experiment", "run", "--lr", "0.05"),
+    *("--epochs", "8", "--loss-factor", "1000"),
 ]
 KILLS = 20
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
@@ -58,6 +59,7 @@ def _faults(split: Split, workers: int) -> list[str]:
         batch_size=_AT_ONCE,
         num_workers=workers,
         collate_fn=list,
+        generator=torch.Generator(),  # else the networks would start from other weights
     )
     found = [fault for batch in loader for fault in batch]
     if ranks == 1:

@@ -88,6 +88,8 @@ def _keep(path: Path, previous: Path) -> None:
         path.replace(previous)
         return
     link.replace(previous)
+    # Renaming onto another name of the same file, as a kill may leave them, does nothing.
+    link.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
