@@ -19,12 +19,19 @@ WORDS += ["--epochs", "1", "--tensorboard", "0", "-o", "runs", "--experiment"]
 RUNS = count()
 
 
+class Files(dict):
+    """Bytes by name, shown without them."""
+
+    def __repr__(self):
+        return f"Files({list(self)})"
+
+
 @pytest.fixture(scope="module")
 def whole(world):
     """The bytes of a run's files."""
     assert main(["train", "digits", *WORDS, "whole"]) == 0
     names = ("last.ckpt", "student.safetensors")
-    return {name: (world / "runs" / "whole" / name).read_bytes() for name in names}
+    return Files({name: (world / "runs" / "whole" / name).read_bytes() for name in names})
 
 
 DAMAGE = st.lists(

@@ -286,6 +286,15 @@ class OutputConfig(Group):
     tensorboard: Switch = switch(1, "1: write TensorBoard events where the package is installed")
     evaluate: bool = option(False, "measure teacher and student on `valid`; do not train")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parts = Path(self.experiment).parts
+        if self.experiment and (not parts or ".." in parts or Path(self.experiment).is_absolute()):
+            raise InputError(
+                f"--experiment {self.experiment} must be the name of a folder inside --output; "
+                "choose the place with --output"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:

@@ -23,7 +23,7 @@ from mgd.engine.runlog import (
     write_bad_images,
     write_per_class,
 )
-from mgd.engine.state import restore
+from mgd.engine.state import adopt_best, restore
 from mgd.engine.trainer import Trainer
 from mgd.errors import InputError
 
@@ -74,6 +74,8 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     try:
         if folder is not None:
             folder.keep_rows_before(trainer.epoch)
+            if config.output.resume not in ("", "auto"):
+                adopt_best(trainer, folder, Path(config.output.resume).parent)
             if config.data.skip_bad_images:
                 write_bad_images(path, pipeline.bad_images)
                 reporter.message(_count_line(pipeline.bad_images, path))
@@ -95,7 +97,7 @@ def _finish(
     """Measures the best epoch's weights on the test part, if there is one."""
     pipeline, student, test = trainer.pipeline, trainer.objective.student, None
     if pipeline.test is not None:
-        if trainer.fabric.is_global_zero:
+        if trainer.fabric.is_global_zero and (path / "best.ckpt").exists():
             student.load_state_dict(load_checkpoint(path / "best.ckpt")["student"])
         share(student.state_dict().values())
         test = pipeline.score(student, pipeline.test)

@@ -1,11 +1,12 @@
 """State: what a checkpoint holds of a trainer, and how a trainer goes back to it."""
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from mgd.engine.checkpoint import State, save_checkpoint, save_student
+from mgd.engine.checkpoint import State, save_checkpoint, save_student, write_whole
 from mgd.engine.runlog import Row, RunFolder
 from mgd.errors import InputError
 
@@ -29,6 +30,18 @@ def save_epoch(trainer: "Trainer", folder: RunFolder, row: Row, is_best: bool) -
 def save_last(trainer: "Trainer", folder: RunFolder) -> None:
     """Writes `last.ckpt` and keeps the one before."""
     save_checkpoint(capture(trainer), folder.path / "last.ckpt", keep_previous=True)
+
+
+def adopt_best(trainer: "Trainer", folder: RunFolder, source: Path) -> None:
+    """Takes the best epoch along where a run goes on in another folder than it began in."""
+    if source.resolve() == folder.path.resolve():
+        return
+    for name in ("best.ckpt", "student.safetensors"):
+        if not (source / name).is_file():
+            trainer.best = {"epoch": -1, "top1": -1.0, "top5": -1.0}  # the next epoch is the best
+            return
+        content = (source / name).read_bytes()
+        write_whole(folder.path / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
 
 
 def capture(trainer: "Trainer") -> State:
@@ -59,6 +72,7 @@ def restore(trainer: "Trainer", state: State) -> None:
         InputError: If it belongs to other networks or another method, or is not whole.
     """
     try:
+        _check_values(state)
         _check_config(trainer, state)
         _restore(trainer, state)
     except InputError:
@@ -74,6 +88,21 @@ def restore(trainer: "Trainer", state: State) -> None:
             "the checkpoint does not fit: its data had other classes, or its --points were "
             "others; give the options of its args.yaml, or another --experiment"
         ) from error
+
+
+def _check_values(state: State) -> None:
+    """Refuses what the loop could not count with; a checksum says nothing about sense."""
+    for name in ("epoch", "step", "skipped", "images"):
+        value = state.get(name, 0)
+        if type(value) is not int or not 0 <= value < 2**53:
+            raise InputError(
+                f"the checkpoint's {name} is {value!r}, not a whole number; use another copy"
+            )
+    best, matching = state["best"], state["matching"]
+    numbers = [best[name] for name in ("epoch", "top1", "top5")]
+    numbers += [matching[name] for name in ("matching_cost", "matching_churn")]
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise InputError("the checkpoint's scores are no numbers; use another copy")
 
 
 def _check_config(trainer: "Trainer", state: State) -> None:
