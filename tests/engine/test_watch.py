@@ -160,6 +160,15 @@ def test_the_count_survives_a_resume(fast_distillation, monkeypatch):
     assert [row["skipped_steps"] for row in read_summary(folder)] == ["1", "0"]
 
 
+def test_a_projection_without_a_norm_can_be_skipped_too(fast_distillation, monkeypatch):
+    def spoiled(objective, terms):
+        return {**terms, "ce": terms["ce"] * math.nan}
+
+    spoil(monkeypatch, {2}, spoiled)
+    config = fast_distillation.replace(distiller="fitnet", on_nan="skip", loss_factor=1e4)
+    assert [row["skipped_steps"] for row in read_summary(train(config).folder)] == ["1", "0"]
+
+
 def test_an_epoch_without_a_good_step_ends_the_run(fast_distillation, monkeypatch):
     spoil(monkeypatch, {4, 5, 6}, infinite_term)
     with pytest.raises(InputError, match="every step of epoch 1 was skipped; lower --lr"):

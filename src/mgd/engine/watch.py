@@ -103,7 +103,8 @@ class LossWatch:
         Raises:
             InputError: If a parameter or running statistic is not finite.
         """
-        named = [*self.objective.student.named_parameters(), *self._statistics()]
+        trained = [item for item in self.objective.named_parameters() if item[1].requires_grad]
+        named = [*trained, *self._statistics()]
         fine = torch.stack([value.isfinite().all() for _, value in named]).tolist()
         wrong = [name for (name, _), good in zip(named, fine, strict=True) if not good]
         if wrong:
@@ -121,8 +122,9 @@ class LossWatch:
     def _buffers(self) -> Iterator[Tensor]:
         yield from self.objective.student.buffers()
         if isinstance(self.objective.network, Distiller):
-            for point in self.objective.network.iter_points():
-                yield from point.norm.buffers()
+            for name, buffer in self.objective.network.points.named_buffers():
+                if ".norm." in name:
+                    yield buffer
 
     def _statistics(self) -> Iterator[tuple[str, Tensor]]:
         # Other buffers may be infinite rightly: an attention mask is.
