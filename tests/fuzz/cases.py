@@ -4,11 +4,16 @@ import os
 
 import hypothesis
 
+CASES = int(os.environ.get("MGD_FUZZ_CASES", "200"))
+
 fuzz = hypothesis.settings(
-    max_examples=int(os.environ.get("MGD_FUZZ_CASES", "200")),
+    max_examples=CASES,
     deadline=None,
     derandomize=True,  # the same cases on every machine
     database=None,
     suppress_health_check=list(hypothesis.HealthCheck),
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate, hypothesis.Phase.shrink],
 )
+
+fuzz_less = hypothesis.settings(fuzz, max_examples=max(1, CASES // 4))
+"""For variants of a kind of input that has its full number of cases already."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import fuzz
+from cases import fuzz, fuzz_less
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,14 +64,14 @@ def damaged(content, damage):
     return bytes(content)
 
 
-@fuzz
+@fuzz_less
 @given(damage=DAMAGE, name=st.sampled_from(["last.ckpt", "student.safetensors"]))
 def test_damaged_weights(world, whole, outcome, damage, name):
     Path(name).write_bytes(damaged(whole[name], damage))
     outcome(["evaluate", "digits", *WORDS, "scores", "--student-resume", name])
 
 
-@fuzz
+@fuzz_less
 @given(content=st.binary(max_size=60), name=st.sampled_from(["x.ckpt", "x.safetensors"]))
 def test_any_bytes_as_weights(world, outcome, content, name):
     Path(name).write_bytes(content)
@@ -94,7 +94,7 @@ KEYS = ["student", "distiller", "optimizer", "scheduler", "precision", "rng", "e
 KEYS += ["best", "sums", "skipped", "images", "matching", "config", "format"]
 
 
-@fuzz
+@fuzz_less
 @given(key=st.sampled_from(KEYS), value=VALUES | st.just("absent"))
 def test_checkpoints_of_other_content(world, whole, outcome, key, value):
     """Whole by its checksum, but not what this program writes: of another version, or forged."""
@@ -108,7 +108,7 @@ def test_checkpoints_of_other_content(world, whole, outcome, key, value):
     outcome(["train", "digits", *WORDS, f"run-{next(RUNS)}", "--resume", "forged.ckpt"])
 
 
-@fuzz
+@fuzz_less
 @given(state=st.dictionaries(st.sampled_from([*KEYS, "state_dict"]) | st.text(), VALUES))
 def test_other_files_of_torch(world, outcome, state):
     memory = io.BytesIO()

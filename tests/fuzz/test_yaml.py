@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 
 import yaml
-from cases import fuzz
+from cases import fuzz, fuzz_less
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,7 +77,7 @@ POINTS = st.lists(
 TEACHER = ["--teacher", "cifar_resnet8_x0_25", "--use-pretrained", "0", "--mgd-images", "20"]
 
 
-@fuzz
+@fuzz_less
 @given(content=POINTS.map(str.encode) | FILES)
 def test_any_points(untrained, outcome, content):
     Path("points.yaml").write_bytes(content)
