@@ -69,6 +69,8 @@ def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, fl
     points = list(network.iter_points())
     shares = point_weights(len(points)).tolist()
     factor = config.loss_factor
+    if not points:  # logit KD alone
+        return weights
     if factor == "auto":
         elements = [point.num_elements for point in points]
         weighted = sum(share * n for share, n in zip(shares, elements, strict=True))
