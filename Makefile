@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types pytest test-zoo evidence docs
+.PHONY: demo test lint types pytest fuzz test-zoo evidence docs
 
 demo: .venv/installed
 	$(BIN)/mgd demo
@@ -18,6 +18,9 @@ types: .venv/installed
 
 pytest: .venv/installed
 	$(BIN)/pytest -n auto -m "not slow"
+
+fuzz: .venv/installed
+	MGD_FUZZ_CASES=$${MGD_FUZZ_CASES:-2000} JAXTYPING_DISABLE=1 $(BIN)/pytest -n auto tests/fuzz --durations=0
 
 test-zoo: .venv/installed
 	$(BIN)/python -W ignore tests/zoo.py > docs/zoo.md.new; \

@@ -106,14 +106,12 @@ def test_two_torchrun_nodes(tmp_path, free_port):
     assert "best epoch 1" not in outputs[1]
 
 
-def test_a_killed_rank_ends_the_job(tmp_path, free_port):
-    job = start(
-        [
-            *(sys.executable, str(MAIN), *WORDS, "--epochs", "1000", "--devices", "2"),
-            *("--dist-url", f"tcp://localhost:{free_port}", "--experiment", "run"),
-        ],
-        tmp_path,
-    )
+def test_a_killed_rank_ends_the_job_and_a_restart_goes_on(tmp_path, free_port):
+    command = [
+        *(sys.executable, str(MAIN), *WORDS, "--devices", "2", "--experiment", "run"),
+        *("--dist-url", f"tcp://localhost:{free_port}", "--resume", "auto", "--epochs"),
+    ]
+    job = start([*command, "1000"], tmp_path)
     summary = tmp_path / "runs" / "run" / "summary.csv"
     try:
         deadline = time.monotonic() + 180
@@ -129,6 +127,12 @@ def test_a_killed_rank_ends_the_job(tmp_path, free_port):
     assert job.returncode == 1
     assert "a process of the run died" in output.splitlines()[-1]
     assert "SIGKILL" in output.splitlines()[-1]
+    epochs = len(read_summary(summary.parent)) + 1
+    again = start([*command, str(epochs)], tmp_path)
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert f"going on with 'runs/run' at epoch {epochs - 1}, step 0" in output
+    assert [row["epoch"] for row in read_summary(summary.parent)] == [*map(str, range(epochs))]
 
 
 def ranks_of(parent):

@@ -1,5 +1,6 @@
 """Entry: picks the command; whatever the user gave wrongly ends in one line and exit code 2."""
 
+import io
 import logging
 import os
 import sys
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 for a run that broke down, 130 or 143 if a signal stopped it; 2 for an unusable input.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that is no UTF-8 must not stop a run
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     rank_zero = os.environ.get("RANK", "0") == "0"
     logging.basicConfig(format="%(message)s", level=logging.WARNING if rank_zero else logging.ERROR)
@@ -58,6 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A name given, or a message of torch's, may have line breaks.
         print(f"mgd: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        # Who reads the output has gone, as `head` does; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"mgd: '{error.filename}': {error.strerror}; give another path", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("mgd: interrupted", file=sys.stderr)
         return 130

@@ -1,16 +1,20 @@
 """Image folders: `train/CLASS/image` and `valid/CLASS/image` (or `val`)."""
 
+import logging
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from mgd.data.splits import Split, Splits
 from mgd.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 class FolderSplit(Split):
@@ -74,33 +78,62 @@ def load_folder(root: str | Path) -> Splits:
             f"data folder '{root}' does not exist; give a folder with `train` and `valid` inside, "
             "or the word digits for the embedded data set"
         )
-    train = _find(root / "train")
-    valid = _find(root / "valid" if (root / "valid").is_dir() else root / "val")
-    classes, valid_classes = train.classes, valid.classes
+    classes, train = _find(root / "train")
+    valid_classes, valid = _find(root / "valid" if (root / "valid").is_dir() else root / "val")
     if classes != valid_classes:
         only = sorted(set(classes) ^ set(valid_classes))
-        side = "train" if only[0] in classes else "valid"
+        side = "train" if only[0] in set(classes) else "valid"
         raise InputError(
             f"class '{only[0]}' is only in `{side}` of '{root}' ({len(only)} such classes); both "
             "parts need the same class folders: add or remove it"
         )
-    return Splits(classes, FolderSplit(train.samples), FolderSplit(valid.samples))
+    return Splits(classes, FolderSplit(train), FolderSplit(valid))
 
 
-def _find(part: Path) -> ImageFolder:
+def _find(part: Path) -> tuple[list[str], list[tuple[str, int]]]:
+    """Returns the class names of one part, sorted, and its images with their class numbers."""
     if not part.is_dir():
         raise InputError(
             f"'{part.parent}' has no folder `{part.name}`; needed are `train` and `valid` (or "
             "`val`), each with one folder of images per class"
         )
-    if not any(entry.is_dir() for entry in part.iterdir()):
+    classes = sorted(entry.name for entry in os.scandir(part) if entry.is_dir())
+    if not classes:
         raise InputError(f"'{part}' has no class folders; put the images of each class into one")
-    folder = ImageFolder(str(part), allow_empty=True)
-    counts = torch.bincount(torch.tensor(folder.targets, dtype=torch.long), minlength=1)
-    for index, name in enumerate(folder.classes):
-        if index >= len(counts) or counts[index] == 0:
+    files: list[tuple[str, int]] = []
+    for label, name in enumerate(classes):
+        found = list(_images(str(part / name), {_identity(str(part))}))
+        if not found:
             raise InputError(
-                f"class folder '{part / name}' holds no images ({', '.join(folder.extensions)}); "
+                f"class folder '{part / name}' holds no images ({', '.join(IMG_EXTENSIONS)}); "
                 "add some or remove the folder"
             )
-    return folder
+        # By folder and then by name, so that image numbers mean the same on every machine.
+        files += [(os.path.join(*place), label) for place in sorted(found)]
+    return classes, files
+
+
+def _images(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    """Yields (folder, name) of the images in a folder and below, each folder entered once.
+
+    Links are followed, as data sets are often made of them; one that leads back would be
+    followed forty times deep and repeat every image as often.
+    """
+    identity = _identity(folder)
+    if identity in seen:
+        logger.warning("'%s' leads to a folder that was read already; left out", folder)
+        return
+    seen.add(identity)
+    below = []
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            below.append(entry.path)
+        elif entry.name.lower().endswith(IMG_EXTENSIONS):
+            yield folder, entry.name
+    for path in sorted(below):
+        yield from _images(path, seen)
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from mgd.models.weights import load_plain
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}")
 State = dict[str, Any]
 
 
@@ -58,21 +60,56 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any], keep_previous: boo
     Raises:
         RunError: If the disk does not take it; the old file stays.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         if keep_previous and path.exists():
-            path.replace(path.with_name("previous.ckpt"))
+            _keep(path, path.with_name("previous.ckpt"))
         temporary.replace(path)
+        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         raise RunError(
             f"cannot write '{path}' ({error}); free some space and go on with --resume auto"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Gives a file a second name, so that `last.ckpt` is there at every moment."""
+    link = _temporary(previous)
+    try:
+        link.hardlink_to(path)
+    except OSError:
+        # Some file systems know no links; for a moment `previous.ckpt` alone is there then.
+        path.replace(previous)
+        return
+    link.replace(previous)
+    # Renaming onto another name of the same file, as a kill may leave them, does nothing.
+    link.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Puts the new name on the disk: a power cut would otherwise bring the old file back."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes the temporary files of writes that were killed; only for the folder's one writer."""
+    for file in folder.iterdir():
+        if _LEFTOVER.fullmatch(file.name):
+            file.unlink()
 
 
 def load_checkpoint(path: Path) -> State:

@@ -110,6 +110,11 @@ class DataConfig(Group):
         least=0,
         most=0.9,
     )
+    skip_bad_images: bool = option(
+        False,
+        "read every image once before the run and leave out those that cannot be read; they are "
+        "counted, and listed in bad_images.txt",
+    )
     batch_size: int = option(
         256, "images per step on this node, over all its devices", flags=("-b",), least=1
     )
@@ -213,6 +218,13 @@ class ScheduleConfig(Group):
         42, "of weights, order, augmentation and held-out images", least=0, most=2**32 - 1
     )
 
+    on_nan: Literal["stop", "skip"] = option(
+        "stop",
+        "where a loss or gradient is not finite; skip: that step's update alone is left out, "
+        "counted in skipped_steps of summary.csv, at the price of a wait for the device every step",
+        choices=("stop", "skip"),
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.start_epoch >= self.total_epochs:
@@ -273,6 +285,15 @@ class OutputConfig(Group):
     )
     tensorboard: Switch = switch(1, "1: write TensorBoard events where the package is installed")
     evaluate: bool = option(False, "measure teacher and student on `valid`; do not train")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parts = Path(self.experiment).parts
+        if self.experiment and (not parts or ".." in parts or Path(self.experiment).is_absolute()):
+            raise InputError(
+                f"--experiment {self.experiment} must be the name of a folder inside --output; "
+                "choose the place with --output"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from mgd.data.loading import mix
 from mgd.engine.config import DeviceConfig, RunConfig
 from mgd.errors import InputError, RunError
 
@@ -150,6 +151,14 @@ def share(tensors: Iterable[Tensor]) -> None:
     if dist.is_initialized():
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
+
+
+def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
+    """Seeds torch, so that what a step draws is a function of these numbers alone."""
+    value = mix(mix(seed, epoch, step), rank, 0)
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(value)
 
 
 def _under_torchrun() -> bool:

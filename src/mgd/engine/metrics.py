@@ -1,7 +1,8 @@
 """Evaluation: accuracy and loss of one network, every image counted exactly once."""
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -68,8 +69,31 @@ class TermMeter:
         if dist.is_initialized():
             dist.all_reduce(sums)
         *terms, right, count = sums.tolist()
-        means = [value / count for value in terms]
-        return dict(zip(self.names, [sum(means), *means, 100 * right / count], strict=True))
+        # Without an image, where every step so far was skipped, there is no mean.
+        means = [value / count if count else math.nan for value in [*terms, right]]
+        return dict(zip(self.names, [sum(means[:-1]), *means[:-1], 100 * means[-1]], strict=True))
+
+
+class Pace:
+    """How fast an epoch goes, and how much of its time is spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._begin, self._waited = time.perf_counter(), 0.0
+
+    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Passes batches on and adds up the time until each is there."""
+        before = time.perf_counter()
+        for batch in batches:
+            self._waited += time.perf_counter() - before
+            yield batch
+            before = time.perf_counter()
+
+    def row(self) -> dict[str, float]:
+        """Returns images a second and the share of time spent waiting so far."""
+        seconds = max(time.perf_counter() - self._begin, 1e-9)
+        waited = round(self._waited / seconds, 4)
+        return {"images_per_s": round(self.images / seconds, 1), "data_wait": waited}
 
 
 @torch.inference_mode()

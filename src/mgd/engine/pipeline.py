@@ -3,6 +3,7 @@
 import os
 import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mgd.data import load_splits
+from mgd.data.check import drop_bad_images
 from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
 from mgd.data.splits import Split, Splits
 from mgd.data.transforms import Normalize, eval_transform, train_transform
 from mgd.engine.config import RunConfig
 from mgd.engine.metrics import Scores, evaluate
-from mgd.errors import InputError
+from mgd.errors import InputError, RunError
 
 Loader = DataLoader[Batch]
 
@@ -35,6 +37,8 @@ class Pipeline:
     normalize: Normalize
     device: torch.device
     channels_last: bool
+    bad_images: list[str]
+    """Files left out with --skip-bad-images, and why."""
 
     @property
     def num_classes(self) -> int:
@@ -78,6 +82,26 @@ class Pipeline:
         return self.prepare((torch.stack(images), torch.stack(labels)))[0]
 
 
+@contextmanager
+def telling_of_dead_workers() -> Iterator[None]:
+    """Turns torch's error about a killed loader process, raised wherever the run is, into one line.
+
+    Raises:
+        RunError: In its place.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        # The frames hold the loaders, and with them the workers that are left.
+        traceback.clear_frames(error.__traceback__)
+        raise RunError(
+            f"a process that loads images died ({str(error).splitlines()[0].strip()}); if memory "
+            "ran out lower --workers; go on from the last checkpoint with --resume auto"
+        ) from error
+
+
 def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
     """Finds the data, cuts its parts and builds the loaders.
 
@@ -86,13 +110,16 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
     """
     options, seed = config.data, config.schedule.seed
     splits = load_splits(options.data)
+    workers = min(options.workers, os.cpu_count() or 1)
+    bad_images: list[str] = []
+    if options.skip_bad_images:
+        splits, bad_images = drop_bad_images(splits, workers)
     if options.holdout:
         splits = splits.hold_out(options.holdout, seed)
     if options.train_images:
         splits = splits.take(options.train_images, seed)
     augment = splits.augment if options.augment == "auto" else options.augment
     plain = eval_transform(options.size, augment)
-    workers = min(options.workers, os.cpu_count() or 1)
     rank, ranks = fabric.global_rank, fabric.world_size
     # --batch-size is a node's; the sampler deals out the whole job's.
     batch_size = options.batch_size * config.devices.world_size
@@ -115,4 +142,5 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
         normalize=Normalize().to(fabric.device),
         device=fabric.device,
         channels_last=config.devices.channels_last,
+        bad_images=bad_images,
     )

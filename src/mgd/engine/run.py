@@ -1,6 +1,7 @@
 """Runs: what the command line calls. All is built and checked before anything is written."""
 
 import itertools
+import logging
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +15,19 @@ from mgd.engine.config import RunConfig
 from mgd.engine.devices import launch, share
 from mgd.engine.metrics import Scores
 from mgd.engine.networks import build_networks, build_objective
-from mgd.engine.pipeline import build_pipeline
-from mgd.engine.runlog import Reporter, RunFolder, write_per_class
+from mgd.engine.pipeline import build_pipeline, telling_of_dead_workers
+from mgd.engine.runlog import (
+    BAD_IMAGES,
+    Reporter,
+    RunFolder,
+    write_bad_images,
+    write_per_class,
+)
+from mgd.engine.state import adopt_best, restore
 from mgd.engine.trainer import Trainer
 from mgd.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
     return launch(config, partial(_train, reporter=reporter or Reporter()))
 
 
+@telling_of_dead_workers()
 def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     start = time.perf_counter()
     reporter = reporter if fabric.is_global_zero else Reporter()
@@ -53,9 +64,9 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     pipeline = build_pipeline(config, fabric)
     student, teacher = build_networks(config, pipeline, fabric.device)
     objective = build_objective(config, student, teacher, pipeline)
-    trainer = Trainer(fabric, config, pipeline, objective, reporter)
+    trainer = Trainer(fabric, config, pipeline, objective, reporter, path)
     if state is not None:
-        trainer.load(state)
+        restore(trainer, state)
         reporter.message(f"going on with '{path}' at epoch {trainer.epoch}, step {trainer.step}")
     valid_scores = pipeline.score(teacher, pipeline.valid) if teacher is not None else None
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
@@ -63,6 +74,11 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     try:
         if folder is not None:
             folder.keep_rows_before(trainer.epoch)
+            if config.output.resume not in ("", "auto"):
+                adopt_best(trainer, folder, Path(config.output.resume).parent)
+            if config.data.skip_bad_images:
+                write_bad_images(path, pipeline.bad_images)
+                reporter.message(_count_line(pipeline.bad_images, path))
         trainer.fit(folder, valid_scores)
         outcome = _finish(trainer, path, teacher, valid_scores, start)
         if folder is not None:
@@ -81,7 +97,7 @@ def _finish(
     """Measures the best epoch's weights on the test part, if there is one."""
     pipeline, student, test = trainer.pipeline, trainer.objective.student, None
     if pipeline.test is not None:
-        if trainer.fabric.is_global_zero:
+        if trainer.fabric.is_global_zero and (path / "best.ckpt").exists():
             student.load_state_dict(load_checkpoint(path / "best.ckpt")["student"])
         share(student.state_dict().values())
         test = pipeline.score(student, pipeline.test)
@@ -117,6 +133,7 @@ def evaluate_networks(config: RunConfig) -> tuple[dict[str, Scores], Path]:
     return launch(config, _evaluate)
 
 
+@telling_of_dead_workers()
 def _evaluate(fabric: Fabric, config: RunConfig) -> tuple[dict[str, Scores], Path]:
     fabric.seed_everything(config.schedule.seed, verbose=False)
     pipeline = build_pipeline(config, fabric)
@@ -132,7 +149,14 @@ def _evaluate(fabric: Fabric, config: RunConfig) -> tuple[dict[str, Scores], Pat
     if fabric.is_global_zero:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_per_class(path, pipeline.splits.classes, scores)
+        if config.data.skip_bad_images:
+            write_bad_images(path.parent, pipeline.bad_images)
+            logger.warning("%s", _count_line(pipeline.bad_images, path.parent))
     return scores, path
+
+
+def _count_line(bad_images: list[str], folder: Path) -> str:
+    return f"{len(bad_images)} unreadable images left out, listed in {folder / BAD_IMAGES}"
 
 
 def find_folder(config: RunConfig) -> tuple[Path, State | None]:

@@ -4,21 +4,35 @@ import csv
 import fcntl
 import io
 import json
-from collections.abc import Mapping, Sequence
+import os
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from mgd.distiller import Distiller
-from mgd.engine.checkpoint import write_whole
+from mgd.engine.checkpoint import remove_leftovers, write_whole
 from mgd.engine.config import RunConfig
 from mgd.engine.metrics import Scores
 from mgd.errors import InputError, RunError
 from mgd.rematch import MatchingReport
 
 Row = dict[str, Any]
+BAD_IMAGES = "bad_images.txt"
+
+_LOCKS: "weakref.WeakSet[IO[str]]" = weakref.WeakSet()
+
+
+def _drop_locks() -> None:
+    # Workers outlive a killed run for seconds; a lock they shared would keep the next one out.
+    for lock in list(_LOCKS):
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_drop_locks)
 
 
 class Reporter:
@@ -54,7 +68,9 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = (path / ".lock").open("w")
+            _LOCKS.add(self._lock)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_leftovers(path)
         except BlockingIOError as error:
             self._lock.close()
             raise InputError(
@@ -130,6 +146,17 @@ class RunFolder:
         self._lock.close()
 
 
+def summary_columns(
+    terms: Sequence[str], distilled: bool, matching: Iterable[str], skips: bool
+) -> list[str]:
+    """Returns the columns of `summary.csv`; the loss is the sum of its terms."""
+    teacher = ["teacher_top1", "teacher_top5"] if distilled else []
+    valid = ["valid_loss", "valid_top1", "valid_top5"]
+    skipped = ["skipped_steps"] if skips else []
+    times = ["images_per_s", "data_wait", "seconds"]
+    return ["epoch", "lr", *terms, *valid, *teacher, *matching, *skipped, *times]
+
+
 def read_summary(folder: Path) -> list[Row]:
     """Reads the rows of a run's `summary.csv`; none where there is no file."""
     path = folder / "summary.csv"
@@ -137,6 +164,13 @@ def read_summary(folder: Path) -> list[Row]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def write_bad_images(folder: Path, bad_images: Sequence[str]) -> None:
+    """Lists the images left out, a line each; a name that is no UTF-8 keeps its bytes."""
+    text = "".join(f"{' '.join(line.splitlines())}\n" for line in bad_images)
+    content = text.encode(errors="surrogateescape")
+    write_whole(folder / BAD_IMAGES, lambda file: file.write(content))
 
 
 def write_per_class(path: Path, classes: Sequence[str], scores: Mapping[str, Scores]) -> None:

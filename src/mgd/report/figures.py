@@ -67,8 +67,8 @@ def matching(run: Run) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """Keeps matplotlib from reading a `$` in a name as mathematics."""
-    return text.replace("$", r"\$")
+    """Keeps matplotlib from reading a `$` as mathematics and from failing on bytes of no UTF-8."""
+    return text.encode(errors="replace").decode().replace("$", r"\$")
 
 
 def _pyplot() -> Any:

@@ -1,0 +1,118 @@
+"""Any bytes in place of a checkpoint: refused in one line, or what was saved."""
+
+import copy
+import io
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from cases import fuzz, fuzz_less
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mgd.cli import main
+from mgd.engine.checkpoint import load_checkpoint, save_checkpoint
+
+WORDS = ["--size", "8", "-a", "cifar_resnet8_x0_25", "-j", "0", "--train-images", "20", "-b", "20"]
+WORDS += ["--epochs", "1", "--tensorboard", "0", "-o", "runs", "--experiment"]
+RUNS = count()
+
+
+class Files(dict):
+    """Bytes by name, shown without them."""
+
+    def __repr__(self):
+        return f"Files({list(self)})"
+
+
+@pytest.fixture(scope="module")
+def whole(world):
+    """The bytes of a run's files."""
+    assert main(["train", "digits", *WORDS, "whole"]) == 0
+    names = ("last.ckpt", "student.safetensors")
+    return Files({name: (world / "runs" / "whole" / name).read_bytes() for name in names})
+
+
+DAMAGE = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "cut", "insert", "zero", "repeat", "header"]),
+        st.floats(0, 1),
+        st.binary(min_size=1, max_size=9),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def damaged(content, damage):
+    content = bytearray(content)
+    for kind, share, extra in damage:
+        place = int(share * max(0, len(content) - 1))
+        if kind == "flip" and content:
+            content[place] ^= extra[0] or 1
+        elif kind == "cut":
+            del content[place:]
+        elif kind == "insert":
+            content[place:place] = extra
+        elif kind == "zero":
+            content[place : place + 99] = bytes(len(content[place : place + 99]))
+        elif kind == "repeat":
+            content[place:place] = content[place : place + 999]
+        else:
+            content[: len(extra)] = extra
+    return bytes(content)
+
+
+@fuzz_less
+@given(damage=DAMAGE, name=st.sampled_from(["last.ckpt", "student.safetensors"]))
+def test_damaged_weights(world, whole, outcome, damage, name):
+    Path(name).write_bytes(damaged(whole[name], damage))
+    outcome(["evaluate", "digits", *WORDS, "scores", "--student-resume", name])
+
+
+@fuzz_less
+@given(content=st.binary(max_size=60), name=st.sampled_from(["x.ckpt", "x.safetensors"]))
+def test_any_bytes_as_weights(world, outcome, content, name):
+    Path(name).write_bytes(content)
+    assert outcome(["evaluate", "digits", *WORDS, "scores", "--student-resume", name]) == 2
+
+
+@fuzz
+@given(damage=DAMAGE)
+def test_damaged_checkpoints_to_resume(world, whole, outcome, damage):
+    Path("given.ckpt").write_bytes(damaged(whole["last.ckpt"], damage))
+    outcome(["train", "digits", *WORDS, f"run-{next(RUNS)}", "--resume", "given.ckpt"])
+
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 5), st.floats(), st.text(max_size=5),
+    st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=3), st.integers()),
+    st.sampled_from([torch.zeros(3), torch.tensor(float("nan")), torch.zeros(0)]),
+)  # fmt: skip
+KEYS = ["student", "distiller", "optimizer", "scheduler", "precision", "rng", "epoch", "step"]
+KEYS += ["best", "sums", "skipped", "images", "matching", "config", "format"]
+
+
+@fuzz_less
+@given(key=st.sampled_from(KEYS), value=VALUES | st.just("absent"))
+def test_checkpoints_of_other_content(world, whole, outcome, key, value):
+    """Whole by its checksum, but not what this program writes: of another version, or forged."""
+    state = load_checkpoint(Path("runs/whole/last.ckpt"))
+    state = copy.copy(state)
+    if isinstance(value, str) and value == "absent":
+        del state[key]
+    else:
+        state[key] = value
+    save_checkpoint(state, Path("forged.ckpt"))
+    outcome(["train", "digits", *WORDS, f"run-{next(RUNS)}", "--resume", "forged.ckpt"])
+
+
+@fuzz_less
+@given(state=st.dictionaries(st.sampled_from([*KEYS, "state_dict"]) | st.text(), VALUES))
+def test_other_files_of_torch(world, outcome, state):
+    memory = io.BytesIO()
+    torch.save(state, memory)
+    Path("other.pth").write_bytes(memory.getvalue())
+    outcome(["evaluate", "digits", *WORDS, "scores", "--student-resume", "other.pth"])
+    outcome(["train", "digits", *WORDS, f"run-{next(RUNS)}", "--resume", "other.pth"])

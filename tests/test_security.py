@@ -1,0 +1,182 @@
+"""What a hostile file or name cannot do. Pickles: tests/engine/test_checkpoint.py."""
+
+import json
+import os
+import resource
+import shutil
+import socket
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mgd.cli import main
+from mgd.models.weights import read_weights
+
+WORDS = ["--size", "8", "--arch", "cifar_resnet8_x0_25", "-b", "10", "-j", "0", "--epochs", "1"]
+WORDS += ["--tensorboard", "0"]
+TEACHER = ["--teacher", "cifar_resnet8_x0_5", "--use-pretrained", "0", "--train-images", "20"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+
+
+def header_claiming(size, header=b"{}"):
+    return struct.pack("<Q", size) + header
+
+
+HEADERS = {
+    "more than the file": header_claiming(10**6),
+    "more than there is memory": header_claiming(2**60),
+    "all bits": header_claiming(2**64 - 1),
+    "a tensor of an exabyte": header_claiming(
+        80,
+        json.dumps({"w": {"dtype": "F32", "shape": [2**58], "data_offsets": [0, 2**60]}})
+        .ljust(80)
+        .encode(),
+    ),
+    "nested a thousand deep": header_claiming(10_000, b'{"a":' * 2000),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_a_safetensors_header_cannot_ask_for_memory(kind, capsys):
+    Path("w.safetensors").write_bytes(HEADERS[kind])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    words = ["evaluate", "digits", *WORDS, "--student-resume", "w.safetensors"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mgd: 'w.safetensors' is no whole safetensors file: ")
+    assert said.count("\n") == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Counts and refuses every attempt to reach or look up another machine."""
+    attempts = []
+
+    def refuse(*arguments, **options):
+        attempts.append(arguments)
+        raise OSError("no network")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    for name in ("getaddrinfo", "gethostbyname", "create_connection"):
+        monkeypatch.setattr(socket, name, refuse)
+    return attempts
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_nothing_asks_the_network_unless_told_to(no_network, capsys):
+    run = ["--experiment", "run"]
+    assert main(["distill", "digits", *WORDS, *TEACHER, *run]) == 0
+    student = ["--student-resume", "runs/run/student.safetensors"]
+    assert main(["evaluate", "digits", *WORDS, *student]) == 0
+    assert main(["points", "--teacher", "resnet18", "--arch", "resnet18", "--size", "32"]) == 0
+    assert main(["report", "runs/run"]) == 0
+    assert main(["export", "runs/run", "--format", "pth"]) == 0
+    assert no_network == []
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_a_pretrained_weight_does_ask_and_says_so(no_network, monkeypatch, capsys):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(Path.cwd() / "empty"))
+    words = [*WORDS, "--arch", "resnet18", "--train-images", "20", "--use-pretrained", "1"]
+    assert main(["train", "digits", *words]) == 2
+    assert "cannot be downloaded" in capsys.readouterr().err
+    assert no_network
+
+
+HOSTILE = "<img src=x onerror=document.title='obeyed'>"
+SCRIPT = "<script>document.title='obeyed'"
+
+
+def browser():
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    return pytest.skip("no chromium or chrome to show the page in")
+
+
+def dom_of(page):
+    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += ["--user-data-dir=" + str(Path.cwd() / "profile"), page.absolute().as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_browser_would_obey_a_page_that_is_not_escaped():
+    page = Path("page.html")
+    page.write_text(f"<title>page</title>{SCRIPT}</script>")
+    assert "<title>obeyed</title>" in dom_of(page)
+
+
+def test_hostile_class_and_run_names_are_inert_in_a_browser(image_folder):
+    for part in ("train", "valid"):
+        (image_folder / part / "one").rename(image_folder / part / HOSTILE)
+        (image_folder / part / "two").rename(image_folder / part / SCRIPT)
+    runs = []
+    for name in (HOSTILE, SCRIPT):
+        words = ["distill", str(image_folder), *WORDS, *TEACHER, "--train-images", "0"]
+        assert main([*words, "--experiment", name]) == 0
+        runs.append(os.path.join("runs", name))
+    assert main(["report", *runs, "-o", "report.html"]) == 0
+    assert SCRIPT.encode() not in Path("report.html").read_bytes()
+    dom = dom_of(Path("report.html"))
+    assert "<title>obeyed" not in dom
+    assert "<script" not in dom
+    assert 'src="x"' not in dom
+    assert "&lt;script&gt;document.title" in dom  # shown, as text
+
+
+@pytest.mark.usefixtures("few_digits")
+@pytest.mark.parametrize("option", ["arch", "teacher"])
+def test_code_is_named_on_the_command_line_alone(option, capsys):
+    """Neither by a run's args.yaml, nor by a checkpoint's config."""
+    Path("mine.py").write_text("open('obeyed', 'w')\n")
+    assert main(["train", "digits", *WORDS, *TEACHER, "--experiment", "run"]) == 0
+    folder = Path("runs/run")
+    options = yaml.safe_load((folder / "args.yaml").read_text())
+    (folder / "args.yaml").write_text(yaml.safe_dump({**options, option: "mine:build"}))
+    state = torch.load(folder / "last.ckpt", weights_only=True)
+    state["config"][option] = "mine:build"
+    from mgd.engine.checkpoint import save_checkpoint
+
+    state.pop("checksum")
+    save_checkpoint(state, folder / "last.ckpt")
+    capsys.readouterr()
+    assert main(["train", "digits", "-c", str(folder / "args.yaml")]) == 2
+    assert "would run code named in a file" in capsys.readouterr().err
+    words = ["train", "digits", *WORDS, *TEACHER, "--epochs", "2", "--experiment", "run"]
+    assert main([*words, "--resume", "auto"]) == 2
+    assert f"made with --{option} mine:build" in capsys.readouterr().err
+    main(["report", str(folder)])
+    main(["export", str(folder)])
+    assert not Path("obeyed").exists()
+
+
+@pytest.mark.parametrize("experiment", ["../out", "a/../../out", "/tmp/out", "..", "."])
+def test_a_run_folder_stays_below_the_output_folder(experiment, capsys):
+    """A config found somewhere must not choose a place to write to by its run's name."""
+    words = ["train", "digits", *WORDS, "--train-images", "20"]
+    assert main([*words, "--experiment", experiment]) == 2
+    assert "--experiment" in capsys.readouterr().err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_weights_are_read_without_running_anything():
+    class Order:
+        def __reduce__(self):
+            return os.mkdir, ("obeyed",)
+
+    torch.save({"state_dict": Order()}, "w.pth")
+    with pytest.raises(ValueError, match="not loaded for safety"):
+        read_weights("w.pth")
+    assert not Path("obeyed").exists()
