@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import weakref
 
 import pytest
 import torch
@@ -143,6 +144,18 @@ def test_the_teacher_runs_without_autograd():
     distiller.teacher.high.register_forward_hook(lambda _m, _i, out: seen.append(out))
     distiller.eval()(IMAGES.clone().requires_grad_())  # as images from a generator would
     assert not seen[0].requires_grad
+
+
+def test_the_teachers_features_are_gone_before_the_student_starts():
+    distiller, features, alive = make(), [], []
+    distiller.teacher.high[1].register_forward_hook(
+        lambda module, args, output: features.append(weakref.ref(output))
+    )
+    distiller.student.register_forward_pre_hook(
+        lambda module, args: alive.extend(feature() is not None for feature in features)
+    )
+    distiller(IMAGES)
+    assert alive == [False]
 
 
 def test_training_lowers_the_feature_loss():
