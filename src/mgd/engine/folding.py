@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -48,17 +47,25 @@ def fold_batch_norms(network: nn.Module, images: Tensor, taps: Iterable[Tap] = (
         if (names[convolution], "output") not in tapped and (names[norm], "input") not in tapped
     ]
     for convolution, norm in pairs:
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            *(convolution.weight, convolution.bias, norm.running_mean, norm.running_var),
-            *(norm.eps, norm.weight, norm.bias),
-        )
-        convolution.requires_grad_(False)
+        _fold(convolution, norm)
         norm.__class__ = FoldedBatchNorm2d  # replaced, it would leave its hooks behind
     if pairs:
         network.register_load_state_dict_pre_hook(_refuse)
     return len(pairs)
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    weight = convolution.weight
+    # In float64, so that nothing is lost but the last rounding.
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    shift = norm.bias - norm.running_mean * scale
+    if convolution.bias is not None:
+        shift = shift + convolution.bias * scale
+    folded = weight * scale.view(-1, 1, 1, 1)
+    convolution.weight = nn.Parameter(folded.to(weight), requires_grad=False)
+    convolution.bias = nn.Parameter(shift.to(weight), requires_grad=False)
 
 
 def _refuse(*arguments: Any) -> None:
@@ -70,14 +77,17 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.Batch
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holds the outputs, so that ids stay theirs
     read: list[tuple[int, nn.BatchNorm2d]] = []
     calls: Counter[nn.Module] = Counter()
+    readers = _Readers()
 
     def after(module: nn.Conv2d, args: Any, output: Tensor) -> None:
         calls[module] += 1
         made[id(output)] = module, output
+        readers.count[id(output)] = 0  # those so far read another tensor, gone by now
 
     def before(module: nn.BatchNorm2d, args: tuple[Tensor]) -> None:
         calls[module] += 1
-        read.append((id(args[0]), module))
+        if id(args[0]) in made:  # later, that id may be another tensor's
+            read.append((id(args[0]), module))
 
     handles = []
     for module in network.modules():
@@ -86,7 +96,7 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.Batch
         elif type(module) is nn.BatchNorm2d and module.track_running_stats and module.affine:
             handles.append(module.register_forward_pre_hook(before))
     try:
-        with evaluating(network), _Readers() as readers:
+        with evaluating(network), readers:
             network(images)
     finally:
         for handle in handles:
@@ -94,7 +104,7 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.Batch
     return [
         (made[key][0], norm)
         for key, norm in read
-        if key in made and readers.count[key] == calls[norm] == calls[made[key][0]] == 1
+        if readers.count[key] == calls[norm] == calls[made[key][0]] == 1
     ]
 
 
