@@ -1,7 +1,8 @@
 """Times a training step over the floor: the teacher's forward and the student's own step.
 
 `python -m benchmarks.step` measures the four published pairs at 224 px, batch 8 on a CPU and 128
-on a GPU; the variable PAIRS, a part of a name, limits it.
+on a GPU; the variable PAIRS, a part of a name, limits it,
+and COMPILED=0 leaves out what takes minutes to compile.
 """
 
 import copy
@@ -76,7 +77,7 @@ class Bench:
             fold_batch_norms(teacher, images[:2], taps)
             for network in (distiller.tapped_teacher, distiller.tapped_student):
                 network.compile()
-        options = RunConfig().replace(distiller="mgd").distillation
+        options = RunConfig().replace(distiller="mgd" if points else "kd").distillation
         objective = Objective(distiller, options).train()
         optimizer = _sgd(objective)
         self.states[name] = (optimizer, objective, teacher)
@@ -129,10 +130,10 @@ def measure(teacher: str, student: str, rounds: int, compiled: bool) -> dict[str
 
 def main() -> None:
     """Measures every pair; compiles the one that the target names."""
-    chosen = os.environ.get("PAIRS", "")
+    chosen, compiled = os.environ.get("PAIRS", ""), os.environ.get("COMPILED", "1") == "1"
     rounds = arguments(__doc__, rounds=7).rounds
     pairs = {
-        name: measure(*pair, rounds, compiled=pair[1] == "mobilenet_v2_eccv")
+        name: measure(*pair, rounds, compiled=compiled and pair[1] == "mobilenet_v2_eccv")
         for name, pair in PAIRS.items()
         if chosen in name
     }

@@ -96,10 +96,16 @@ def build_objective(
     if config.devices.sync_bn:
         distiller.points = synchronize(distiller.points)
     if config.devices.compile:
-        # The inner modules, before DDP wraps them: matching and losses stay as they are.
-        for module in (distiller.tapped_teacher, distiller.tapped_student, student):
-            module.compile()  # the student by itself for validation
+        compile_networks(distiller)
     return Objective(distiller, options)
+
+
+def compile_networks(distiller: Distiller, backend: str = "inductor") -> None:
+    """Compiles the inner modules, before DDP wraps them; matching and losses stay as they are."""
+    # Both networks also by themselves, as validation runs them.
+    tapped = (distiller.tapped_teacher, distiller.tapped_student)
+    for module in (*tapped, distiller.teacher, distiller.student):
+        module.compile(backend=backend)
 
 
 def choose_points(
