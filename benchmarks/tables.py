@@ -58,7 +58,8 @@ def matching(found: Any) -> str:
         for pair, values in found["tracking"].items()
     ]
     header = ["pair", "forwards, s an image", "tracking, s an image", "ratio", "MB", "MB, tracking"]
-    sizes = {**found["solve"], "four points of ResNet-50 -> MobileNet-V1": {}}
+    by_size = sorted(found["solve"].items(), key=lambda item: tuple(map(int, item[0].split("x"))))
+    sizes = {**dict(by_size), "four points of ResNet-50 -> MobileNet-V1": {}}
     sizes["four points of ResNet-50 -> MobileNet-V1"] = found[
         "solve, four points of resnet50 -> mobilenet_v1"
     ]
