@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types pytest fuzz test-zoo evidence docs
+.PHONY: demo test lint types pytest fuzz test-zoo evidence bench docs
 
 demo: .venv/installed
 	$(BIN)/mgd demo
@@ -34,6 +34,10 @@ WEIGHTS ?=
 evidence: .venv/installed
 	$(BIN)/python -m benchmarks.evidence --tier $(TIER) $(if $(CIFAR10),--cifar10 $(CIFAR10)) \
 	    $(if $(GROCERY),--grocery $(GROCERY)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+bench: .venv/installed
+	for name in step matching loader epoch tables; do \
+	    $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
 docs: .venv/installed
 	$(BIN)/python docs/make_cli.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md

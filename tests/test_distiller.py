@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import weakref
 
 import pytest
 import torch
@@ -143,6 +144,18 @@ def test_the_teacher_runs_without_autograd():
     distiller.teacher.high.register_forward_hook(lambda _m, _i, out: seen.append(out))
     distiller.eval()(IMAGES.clone().requires_grad_())  # as images from a generator would
     assert not seen[0].requires_grad
+
+
+def test_the_teachers_features_are_gone_before_the_student_starts():
+    distiller, features, alive = make(), [], []
+    distiller.teacher.high[1].register_forward_hook(
+        lambda module, args, output: features.append(weakref.ref(output))
+    )
+    distiller.student.register_forward_pre_hook(
+        lambda module, args: alive.extend(feature() is not None for feature in features)
+    )
+    distiller(IMAGES)
+    assert alive == [False]
 
 
 def test_training_lowers_the_feature_loss():
@@ -339,6 +352,36 @@ def test_autocast_keeps_losses_in_float32():
         mixed = distiller(IMAGES)
     assert mixed.point_losses.dtype == mixed.kd_loss.dtype == torch.float32
     torch.testing.assert_close(mixed.point_losses, exact.point_losses, rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "around", "teachers"),
+    [
+        (torch.bfloat16, False, torch.bfloat16),
+        (torch.float32, True, torch.float32),
+        (None, True, torch.bfloat16),
+        (None, False, torch.float32),
+    ],
+)
+def test_the_teacher_has_a_precision_of_its_own_and_statistics_and_losses_do_not(
+    precision, around, teachers
+):
+    distiller, seen = make(), {}
+    wanted = copy.deepcopy(distiller)(IMAGES)
+    for name, network in (("teacher", distiller.teacher), ("student", distiller.student)):
+        network.high[0].register_forward_hook(
+            lambda module, args, output, name=name: seen.update({name: output.dtype})
+        )
+    distiller.teacher_precision, distiller.tracking = precision, True
+    for point in distiller.matched_points():
+        point.matcher.reset()
+    with torch.autocast("cpu", torch.bfloat16, enabled=around):
+        found = distiller(IMAGES)
+    assert seen == {"teacher": teachers, "student": torch.bfloat16 if around else torch.float32}
+    assert found.point_losses.dtype == found.kd_loss.dtype == torch.float32
+    torch.testing.assert_close(found.point_losses, wanted.point_losses, rtol=0.1, atol=1)
+    assert distiller.points[0].matcher.distance_sum.dtype == torch.float32
+    assert distiller.points[0].matcher.image_count == 6
 
 
 def test_moving_to_another_device_takes_everything_along():

@@ -99,6 +99,63 @@ def test_no_gradient_flows_into_the_target():
     assert student.grad.any()
 
 
+def test_partial_l2_keeps_one_tensor_for_the_backward():
+    student, target, margin = inputs(0, (2, 3, 4, 4))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda packed: packed):
+        mgd.partial_l2(student.requires_grad_(), target, margin)
+    assert [tensor.shape for tensor in kept] == [student.shape]
+
+
+def test_partial_l2_changes_nothing_that_it_is_given():
+    given = inputs(0, (2, 3, 4, 4))
+    copies = [tensor.clone() for tensor in given]
+    mgd.partial_l2(*given)
+    assert all(map(torch.equal, given, copies))
+
+
+def test_partial_l2_has_no_second_derivative_rather_than_a_wrong_one():
+    student, target, margin = inputs(0, (2, 3, 4, 4))
+    loss = mgd.partial_l2(student.requires_grad_(), target, margin).square().sum()
+    (gradient,) = torch.autograd.grad(loss, student, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+def test_partial_l2_in_blocks_equals_that_of_each_image():
+    student, target, margin = inputs(0, (5, 4, 300, 300))  # a block holds one image of these
+    student.requires_grad_()
+    losses = mgd.partial_l2(student, target, margin)
+    weights = torch.arange(5.0)
+    (losses * weights).sum().backward()
+    for index, weight in enumerate(weights):
+        one = student[index : index + 1].detach().requires_grad_()
+        (weight * mgd.partial_l2(one, target[index : index + 1], margin)).sum().backward()
+        assert torch.equal(one.grad[0], student.grad[index])
+
+
+def test_partial_l2_keeps_the_memory_order():
+    student, target, margin = inputs(0, (2, 8, 4, 4))
+    last = student.contiguous(memory_format=torch.channels_last).requires_grad_()
+    mgd.partial_l2(last, target, margin).sum().backward()
+    mgd.partial_l2(student.requires_grad_(), target, margin).sum().backward()
+    assert last.grad.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(last.grad, student.grad)
+
+
+def test_a_feature_that_is_no_number_shows_in_the_loss():
+    student, target, margin = inputs(0, (2, 3, 4, 4))
+    student[1, 0, 0, 0] = torch.nan
+    assert mgd.partial_l2(student, -target.abs(), margin).isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("target", [1e-45, 1e-38, 0.0, -1e-45])
+def test_the_smallest_positive_target_counts(target):
+    one = torch.ones(1, 1, 1, 1)
+    loss = mgd.partial_l2(-3 * one, target * one, torch.tensor([-1.0]))
+    assert loss.item() == pytest.approx(9 if target > 0 else 0)
+
+
 def test_partial_l2_keeps_float32_under_autocast_and_for_half_inputs():
     student, target, margin = (tensor.bfloat16() for tensor in inputs(0, (2, 8, 16, 16)))
     exact = mgd.partial_l2(student.float(), target.float(), margin.float())

@@ -86,6 +86,16 @@ def test_select_reduces_the_matched_channels():
     assert torch.equal(matcher.select(teacher), matcher.reducer.features(grouped))
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_select_in_blocks_equals_that_of_the_whole(order):
+    matcher = mgd.ChannelMatcher(3, 7, mgd.REDUCERS["amp"])
+    teacher = torch.randn(5, 7, 220, 220).contiguous(memory_format=order)  # an image a block
+    wanted = matcher.reducer.features(teacher[:, matcher.matching])
+    found = matcher.select(teacher)
+    assert torch.equal(found, wanted)
+    assert found.is_contiguous(memory_format=order)
+
+
 def test_everything_survives_a_state_dict():
     matcher = observed(make(), batch(1))
     matcher.solve()

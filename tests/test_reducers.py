@@ -80,6 +80,14 @@ def test_absolute_max_is_odd():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_absolute_max_of_opposites_is_the_positive_and_close_ones_are_told_apart(dtype):
+    amp, step = mgd.REDUCERS["amp"], torch.finfo(dtype).eps
+    for pair, kept in (((2, -2), 2), ((-2, 2), 2), ((1, -1 - step), -1 - step), ((0, 0), 0)):
+        grouped = torch.tensor(pair, dtype=dtype).view(1, 2, 1, 1, 1)
+        assert amp.features(grouped).item() == kept
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_random_drop_keeps_each_of_three_equally_often(dtype):
     count = 1_000_000
     grouped = torch.arange(3, dtype=dtype).view(1, 3, 1, 1, 1).expand(1, 3, 1, 1000, 1000)

@@ -1,7 +1,6 @@
 """Channel distance: how differently two networks' channels answer to the same images."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -46,5 +45,17 @@ def channel_distance(
 def _unit_maps(
     features: Float[Tensor, "batch channels height width"],
 ) -> Float[Tensor, "channels positions"]:
-    maps = F.normalize(features.detach().float().flatten(2), dim=2, eps=1e-12)
-    return maps.transpose(0, 1).flatten(1)
+    features = features.detach().float()
+    rows = features.permute(0, 2, 3, 1).flatten(1, 2)
+    if rows.is_contiguous() and not features.is_contiguous():  # channels last lie as needed
+        return rows.mul(_inverse_norm(rows, dim=1)).flatten(0, 1).T
+    maps = features.flatten(2)
+    units = maps.new_empty(maps.shape[1], maps.shape[0], maps.shape[2])
+    # Scaled and reordered in one pass.
+    torch.mul(maps.transpose(0, 1), _inverse_norm(maps, dim=2).transpose(0, 1), out=units)
+    return units.flatten(1)
+
+
+def _inverse_norm(maps: Tensor, dim: int) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(maps, dim=dim, keepdim=True)
+    return norm.clamp_min_(1e-12).reciprocal_()

@@ -1,6 +1,7 @@
 """DistillationPoint: where one student layer follows one teacher layer, and how."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,13 @@ from mgd.matcher import ChannelMatcher
 from mgd.points import PointPair
 from mgd.reducers import Reducer
 from mgd.running import RunningMargin, RunningSums
+from mgd.taps import Tap
+
+
+class Target(NamedTuple):
+    """Teacher features that are folded already."""
+
+    maps: Float[Tensor, "batch student height width"]
 
 
 class DistillationPoint(nn.Module):
@@ -38,6 +46,10 @@ class DistillationPoint(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """Returns the loss of each image, summed over channels and positions."""
         return self.loss(*self.align(student, teacher))
+
+    def keep(self, teacher: Tensor) -> Tensor | Target:
+        """Returns all that the loss needs of the teacher's features, in little memory."""
+        return teacher
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Returns the loss (B,) of features of one height and width."""
@@ -74,17 +86,9 @@ class DistillationPoint(nn.Module):
         Raises:
             TapError: If a tap's channels are not those of the start.
         """
-        for tap, features, (channels, _, _) in (
-            (self.pair.student, student, self.pair.student_shape),
-            (self.pair.teacher, teacher, self.pair.teacher_shape),
-        ):
-            if features.shape[1] != channels:
-                raise TapError(
-                    f"tap '{tap}' reads {features.shape[1]} channels, but read {channels} when "
-                    "the distiller was made; make a new one for a changed network"
-                )
-        size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-        return _pool(student, size), _pool(teacher, size)
+        _check_channels(self.pair.student, student, self.pair.student_shape[0])
+        _check_channels(self.pair.teacher, teacher, self.pair.teacher_shape[0])
+        return _to_one_size(student, teacher)
 
 
 class MatchedPoint(DistillationPoint):
@@ -102,9 +106,29 @@ class MatchedPoint(DistillationPoint):
         self.matcher = ChannelMatcher(student_channels, teacher_channels, reducer, solver)
         self.norm = nn.BatchNorm2d(student_channels)
 
+    def forward(
+        self,
+        student: Float[Tensor, "batch student rows columns"],
+        teacher: Float[Tensor, "batch teacher height width"] | Target,
+    ) -> Float[Tensor, " batch"]:
+        """Returns the loss of each image; `teacher` as the tap or `keep` gives it."""
+        if not isinstance(teacher, Target):
+            return self.loss(*self.align(student, teacher))
+        _check_channels(self.pair.student, student, self.pair.student_shape[0])
+        return self._distance(*_to_one_size(student, teacher.maps))
+
+    def keep(self, teacher: Tensor) -> Tensor | Target:
+        """Folds features, to a G-th of them, unless they need pooling to the student's size."""
+        if teacher.shape[2:] != self.pair.size:
+            return teacher
+        _check_channels(self.pair.teacher, teacher, self.pair.teacher_shape[0])
+        return Target(self.matcher.select(teacher))
+
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Returns the partial L2 (B,) of the normalised student to its targets."""
-        target = self.matcher.select(teacher)
+        return self._distance(student, self.matcher.select(teacher))
+
+    def _distance(self, student: Tensor, target: Tensor) -> Tensor:
         margin = self.matcher.reducer.margin(self.margin[self.matcher.matching])
         return partial_l2(self.norm(student), target, margin)
 
@@ -116,6 +140,19 @@ class MatchedPoint(DistillationPoint):
     def observe_aligned(self, student: Tensor, teacher: Tensor) -> None:
         """Adds to the channel distances; the norm takes no part in them."""
         self.matcher.update(student, teacher)
+
+
+def _check_channels(tap: Tap, features: Tensor, channels: int) -> None:
+    if features.shape[1] != channels:
+        raise TapError(
+            f"tap '{tap}' reads {features.shape[1]} channels, but read {channels} when "
+            "the distiller was made; make a new one for a changed network"
+        )
+
+
+def _to_one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+    return _pool(student, size), _pool(teacher, size)
 
 
 def _pool(features: Tensor, size: tuple[int, int]) -> Tensor:

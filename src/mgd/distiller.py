@@ -95,6 +95,10 @@ class Distiller(nn.Module):
         _check_name("kd", kd, LOGIT_LOSSES)
         if kd_temperature is not None and not kd_temperature > 0:
             raise InputError(f"`kd_temperature` (={kd_temperature}) must be above 0, or None")
+        self.teacher_precision: torch.dtype | None = None
+        """Type of the teacher's arithmetic; `None`: that of the autocast around the forward."""
+        self.tracking = False
+        """Whether training steps add to the statistics of the points."""
         self.method, self.kd, self.dkd_beta = method, kd, dkd_beta
         self.kd_temperature = kd_temperature
         pairs = _choose(teacher, student, example, points)
@@ -156,14 +160,20 @@ class Distiller(nn.Module):
                 "the matching comes from `example` alone; call mgd.update_matching first"
             )
             self.matching_is_solved = True
+        tracking = self.training and self.tracking
         with torch.no_grad():
-            teacher_features, teacher_logits = self.tapped_teacher(images)
+            teacher_features, teacher_logits = self._run_teacher(images)
+            kept = [
+                features if tracking else point.keep(features)
+                for point, features in zip(self.iter_points(), teacher_features, strict=True)
+            ]
+        del teacher_features  # before the student's activations fill the memory
         student_features, logits = self.tapped_student(images)
+        if tracking:
+            self._observe(student_features, kept)
         losses = [
-            point(student, teacher)
-            for point, student, teacher in zip(
-                self.points, student_features, teacher_features, strict=True
-            )
+            point(student, kept.pop(0))  # and is let go as soon as it is used
+            for point, student in zip(self.points, student_features, strict=True)
         ]
         zeros = torch.zeros(len(images), device=images.device)
         kd_loss = zeros
@@ -184,12 +194,24 @@ class Distiller(nn.Module):
     def observe(self, images: Float[Tensor, "batch colours height width"]) -> None:
         """Adds a batch to every point's statistics, both networks in eval mode."""
         with evaluating(self):
-            teacher_features, _ = self.tapped_teacher(images)
+            teacher_features, _ = self._run_teacher(images)
             student_features, _ = self.tapped_student(images)
+        self._observe(student_features, teacher_features)
+
+    @torch.no_grad()
+    def _observe(self, student_features: Iterable[Tensor], teacher_features: Iterable[Any]) -> None:
         for point, student, teacher in zip(
             self.iter_points(), student_features, teacher_features, strict=True
         ):
             point.observe(student, teacher)
+
+    def _run_teacher(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+        precision = self.teacher_precision
+        if precision is None:
+            return self.tapped_teacher(images)  # type: ignore[no-any-return]
+        enabled = precision != torch.float32
+        with torch.autocast(images.device.type, precision if enabled else None, enabled):
+            return self.tapped_teacher(images)  # type: ignore[no-any-return]
 
     def constants(self) -> list[str]:
         """Names what never changes within an epoch: the teacher, the matchings, the margins."""

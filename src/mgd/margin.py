@@ -66,4 +66,5 @@ def negative_sums(
 ) -> tuple[Float[Tensor, " teacher"], Float[Tensor, " teacher"]]:
     """Returns the sum and the number of each channel's negative values, to add up over batches."""
     values = features.detach().float()
-    return values.clamp_max(0).sum((0, 2, 3)), (values < 0).float().sum((0, 2, 3))
+    counts = values.sign().clamp_max_(0).sum((0, 2, 3)).neg_()
+    return values.clamp_max(0).sum((0, 2, 3)), counts

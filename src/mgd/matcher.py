@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mgd.assignment import assign
 from mgd.distance import channel_distance
+from mgd.memory import memory_blocks, take_channels
 from mgd.reducers import Reducer
 from mgd.running import RunningSums
 
@@ -70,4 +71,9 @@ class ChannelMatcher(RunningSums):
         self, teacher: Float[Tensor, "batch teacher height width"]
     ) -> Float[Tensor, "batch student height width"]:
         """Reduces the matched teacher channels to one target per student channel."""
-        return self.reducer.reduce(teacher.index_select(1, group) for group in self.matching)
+        if len(blocks := memory_blocks(teacher)) == 1:
+            return self._fold(teacher)
+        return torch.cat([self._fold(teacher[block]) for block in blocks])
+
+    def _fold(self, teacher: Tensor) -> Tensor:
+        return self.reducer.reduce(take_channels(teacher, group) for group in self.matching)

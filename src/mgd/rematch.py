@@ -85,12 +85,36 @@ def update_matching(
         sums.reset()
     for images in _at_most(_share_of_this_rank(max_images), loader):
         distiller.observe(images.to(device, non_blocking=True))
-    for sums in _sums(points):
-        _add_over_ranks(sums)
-        if not sums.image_count:
-            raise InputError("update_matching: the loader gave no images")
+    add_over_ranks(distiller)
+    if not all(sums.image_count for sums in _sums(points)):
+        raise InputError("update_matching: the loader gave no images")
+    return solve_matching(distiller, start)
+
+
+@torch.no_grad()
+def solve_matching(distiller: Distiller, start: float | None = None) -> list[MatchingReport]:
+    """Solves every point's matching on the statistics that are there, and renews the margins.
+
+    For statistics from `distiller.observe`, or from training steps with `distiller.tracking`.
+
+    Args:
+        distiller: Whose statistics are the same on all ranks.
+        start: When the update began, by `time.perf_counter()`; default: now.
+
+    Returns:
+        One report per matched point, in order.
+    """
+    start = time.perf_counter() if start is None else start
     distiller.update_margins()
     return [_solve(point, start) for point in distiller.matched_points()]
+
+
+def add_over_ranks(distiller: Distiller) -> None:
+    """Gives every rank the statistics of all ranks together."""
+    if dist.is_initialized():
+        for sums in _sums(distiller.iter_points()):
+            for statistic in sums.statistics():
+                dist.all_reduce(statistic)
 
 
 def _sums(points: Iterable[DistillationPoint]) -> Iterator[RunningSums]:
@@ -114,12 +138,6 @@ def _share_of_this_rank(images: int) -> int:
         return images
     share, rest = divmod(images, dist.get_world_size())
     return share + (dist.get_rank() < rest)
-
-
-def _add_over_ranks(sums: RunningSums) -> None:
-    if dist.is_initialized():
-        for statistic in sums.statistics():
-            dist.all_reduce(statistic)
 
 
 def _solve(point: MatchedPoint, start: float) -> MatchingReport:

@@ -168,6 +168,12 @@ class DistillationConfig(Group):
     mgd_images: int = option(
         20_000, "training images that an update of the matching looks at", least=1
     )
+    mgd_tracking: str = option(
+        "pass",
+        "channel distances: pass: from a pass of both networks over training images; online: from "
+        "the training steps just before the update, without any pass but the first",
+        choices=("pass", "online"),
+    )
     mgd_solver: str = option(
         "scipy", "of the assignment; random ignores the images", choices=tuple(SOLVERS)
     )
@@ -258,6 +264,12 @@ class DeviceConfig(Group):
     )
     precision: str = option(
         "32", "of the networks' arithmetic; losses stay in 32", choices=("32", "bf16", "fp16")
+    )
+    teacher_precision: str = option(
+        "", "of the teacher alone; default: as --precision", choices=("32", "bf16", "fp16")
+    )
+    fold_teacher: Switch = switch(
+        1, "1: the teacher's BatchNorms are folded into its convolutions, the same to 1e-4"
     )
     compile: bool = option(False, "compile both networks with torch.compile")
     channels_last: bool = option(False, "the memory order that convolutions like")

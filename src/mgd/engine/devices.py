@@ -30,7 +30,7 @@ def launch(config: RunConfig, run: Callable[[Fabric, RunConfig], Result]) -> Res
     Under torchrun this process is one rank already; otherwise DDP spawns its processes, and if
     one dies the others are ended and its error is raised here.
     """
-    fabric = build_fabric(config.devices)
+    fabric = build_fabric(config.devices, config.distillation.mgd_tracking)
     if isinstance(fabric.strategy, DDPStrategy) and not _under_torchrun():
         try:
             sealed: _Sealed[Result] = fabric.launch(partial(_call, run=run, config=config))
@@ -69,7 +69,7 @@ def _call(
             dist.destroy_process_group()
 
 
-def build_fabric(config: DeviceConfig) -> Fabric:
+def build_fabric(config: DeviceConfig, tracking: str = "pass") -> Fabric:
     """Chooses accelerator, strategy and precision.
 
     Raises:
@@ -88,6 +88,10 @@ def build_fabric(config: DeviceConfig) -> Fabric:
     strategy: Strategy | str = "auto"
     if mode == "dp":
         strategy = DataParallelStrategy()
+        if tracking == "online":
+            raise InputError(
+                "--mgd-tracking online: DataParallel's replicas forget; use --parallel ddp"
+            )
     elif mode == "ddp":
         strategy = _ddp(config, gpus)
     return Fabric(

@@ -10,6 +10,7 @@ from torch import nn
 
 from mgd.distiller import Distiller
 from mgd.engine.config import RunConfig, read_yaml
+from mgd.engine.folding import fold_batch_norms
 from mgd.engine.objective import Objective
 from mgd.engine.pipeline import Pipeline
 from mgd.engine.sync_bn import synchronize
@@ -20,6 +21,8 @@ from mgd.models.weights import load_backbone, read_weights
 from mgd.points import PairLike, points_from_plain
 
 logger = logging.getLogger(__name__)
+
+DTYPES = {"": None, "32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def build_networks(
@@ -86,13 +89,23 @@ def build_objective(
         kd=options.kd,
         dkd_beta=options.dkd_beta,
     )
+    distiller.teacher_precision = DTYPES[config.devices.teacher_precision]
+    if config.devices.fold_teacher:
+        taps = [point.pair.teacher for point in distiller.iter_points()]
+        fold_batch_norms(teacher, pipeline.example(), taps)
     if config.devices.sync_bn:
         distiller.points = synchronize(distiller.points)
     if config.devices.compile:
-        # The inner modules, before DDP wraps them: matching and losses stay as they are.
-        for module in (distiller.tapped_teacher, distiller.tapped_student, student):
-            module.compile()  # the student by itself for validation
+        compile_networks(distiller)
     return Objective(distiller, options)
+
+
+def compile_networks(distiller: Distiller, backend: str = "inductor") -> None:
+    """Compiles the inner modules, before DDP wraps them; matching and losses stay as they are."""
+    # Both networks also by themselves, as validation runs them.
+    tapped = (distiller.tapped_teacher, distiller.tapped_student)
+    for module in (*tapped, distiller.teacher, distiller.student):
+        module.compile(backend=backend)
 
 
 def choose_points(

@@ -128,6 +128,7 @@ def _restore(trainer: "Trainer", state: State) -> None:
     trainer.step = min(int(state["step"]), trainer.pipeline.train_batches.num_batches)
     trainer.matching = dict(state["matching"])
     trainer.watch.skipped = int(state.get("skipped", 0))
+    trainer.tracking.restore(trainer.step)
     if trainer.fabric.is_global_zero:  # whose sums are those of all ranks
         trainer.meter.sums.copy_(state["sums"])
     images = len(trainer.pipeline.splits.train)

@@ -19,9 +19,10 @@ from mgd.engine.pipeline import Pipeline
 from mgd.engine.runlog import Reporter, Row, RunFolder, summary_columns
 from mgd.engine.signals import StoppedError, StopSignals
 from mgd.engine.state import save_epoch, save_last
+from mgd.engine.tracking import OnlineTracking
 from mgd.engine.watch import LossWatch
 from mgd.errors import InputError
-from mgd.rematch import RematchSchedule, update_matching
+from mgd.rematch import RematchSchedule, solve_matching, update_matching
 
 
 class Trainer:
@@ -54,6 +55,7 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(objective, optimizer)
         is_matched = config.distillation.distiller == "mgd"
         self.rematch = RematchSchedule(config.distillation.mgd_update_freq if is_matched else 0)
+        self.tracking = OnlineTracking(config, self.distiller, self.rematch, steps)
         self.epoch, self.step = config.schedule.start_epoch, 0
         # Several ranks would have to agree on a step to stop at; they go on from the last save.
         self.stop = StopSignals(active=fabric.world_size == 1)
@@ -119,6 +121,7 @@ class Trainer:
         pace = Pace()
         for batch in pace.timed(self.pipeline.batches(self.pipeline.train)):
             size = batches.batch_size(self.step)
+            self.tracking.before_step(self.epoch, self.step)
             self._step(batch, size)
             self.step += 1
             pace.images += size
@@ -126,6 +129,7 @@ class Trainer:
                 self.reporter.step(self.step, {**self._means(), **pace.row()})
             if every and self.step % every == 0 and self.step < steps:
                 self.meter.gather()
+                self.tracking.gather()
                 self.save(folder)
             if self.stop.received and self.step < steps:
                 self.save(folder)
@@ -133,6 +137,7 @@ class Trainer:
         if self.watch.skipped == steps:
             raise InputError(f"every step of epoch {self.epoch} was skipped; lower --lr")
         # DDP gives every rank the BatchNorm statistics of rank 0 before each step, not after.
+        self.tracking.end_epoch()
         share(self.objective.buffers())
         return {**self._means(), **pace.row()}
 
@@ -173,9 +178,12 @@ class Trainer:
         if self.distiller is None or not self.distiller.needs_images:
             return
         self._seed(-1)
-        loader = self.pipeline.matching
-        images = (self.pipeline.prepare(batch)[0] for batch in self.pipeline.batches(loader))
-        reports = update_matching(self.distiller, images, self.config.distillation.mgd_images)
+        if self.tracking.has_tracked(self.epoch) and self._is_matched():
+            reports = solve_matching(self.distiller)
+        else:
+            batches = self.pipeline.batches(self.pipeline.matching)
+            images = (self.pipeline.prepare(batch)[0] for batch in batches)
+            reports = update_matching(self.distiller, images, self.config.distillation.mgd_images)
         if not reports:  # a baseline, which renewed its margins
             return
         self.matching = {

@@ -122,8 +122,9 @@ class LossWatch:
     def _buffers(self) -> Iterator[Tensor]:
         yield from self.objective.student.buffers()
         if isinstance(self.objective.network, Distiller):
+            tracking = self.objective.network.tracking  # then a step adds to the statistics too
             for name, buffer in self.objective.network.points.named_buffers():
-                if ".norm." in name:
+                if tracking or ".norm." in name:
                     yield buffer
 
     def _statistics(self) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,105 @@
+"""Times a whole epoch on CIFAR-10 against the same networks in a bare PyTorch loop."""
+
+import csv
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+import mgd
+from benchmarks.common import DEVICE, arguments, keep, median
+from mgd.data.transforms import MEAN, STD
+from mgd.engine.config import RunConfig
+from mgd.engine.run import train
+
+TEACHER, STUDENT = "cifar_resnet56", "cifar_resnet20"
+BATCH, IMAGES, WORKERS, EPOCHS = 128, 4096, 1, 3
+
+
+def bare_loop(folder: Path) -> list[float]:
+    """Plain KD as a tutorial has it; returns the seconds of each epoch."""
+    transform = v2.Compose(
+        [
+            v2.RandomCrop(32, padding=4),
+            v2.RandomHorizontalFlip(),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    dataset = ImageFolder(str(folder / "train"), transform)
+    chosen = torch.randperm(len(dataset))[:IMAGES].tolist()
+    loader = DataLoader(
+        Subset(dataset, chosen), BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True
+    )
+    teacher = mgd.create_model(TEACHER, 10).to(DEVICE).eval()
+    student = mgd.create_model(STUDENT, 10).to(DEVICE).train()
+    optimizer = torch.optim.SGD(student.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
+    seconds = []
+    for _ in range(EPOCHS):
+        start = time.perf_counter()
+        for images, labels in loader:
+            images, labels = images.to(DEVICE), labels.to(DEVICE)
+            with torch.no_grad():
+                targets = F.log_softmax(teacher(images) / 1.5, dim=1)
+            logits = student(images)
+            guesses = F.log_softmax(logits / 1.5, dim=1)
+            kd = F.kl_div(guesses, targets, reduction="batchmean", log_target=True) * 1.5**2
+            loss = F.cross_entropy(logits, labels) + kd
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def engine(folder: Path, runs: Path, **options: Any) -> dict[str, float]:
+    """Runs this package; returns medians over the epochs after the first."""
+    config = RunConfig().replace(
+        data=str(folder), size=32, teacher=TEACHER, arch=STUDENT, use_pretrained=0, epochs=EPOCHS,
+        learning_rate=0.05, batch_size=BATCH, train_images=IMAGES, workers=WORKERS, tensorboard=0,
+        mgd_images=IMAGES, output=str(runs), **options,
+    )  # fmt: skip
+    with (train(config).folder / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[1:]
+    return {
+        "training": median(IMAGES / float(row["images_per_s"]) for row in rows),
+        "waiting for data": median(float(row["data_wait"]) for row in rows),
+        "all, with validation and refresh": median(float(row["seconds"]) for row in rows),
+    }
+
+
+def main() -> None:
+    """Measures, if there is a CIFAR-10 folder with `train` and `valid`."""
+    options = arguments(__doc__, rounds=1, cifar="BENCH_CIFAR")
+    if not options.cifar:
+        print("epoch: skipped, no CIFAR-10 folder given (--cifar or $BENCH_CIFAR)")
+        return
+    folder = Path(options.cifar)
+    with tempfile.TemporaryDirectory() as runs:
+        found = {
+            "kd": engine(folder, Path(runs), distiller="kd"),
+            "mgd+kd": engine(folder, Path(runs), distiller="mgd", mgd_with_kd=1),
+            "mgd+kd, online": engine(
+                folder, Path(runs), distiller="mgd", mgd_with_kd=1, mgd_tracking="online"
+            ),
+        }
+    bare = median(bare_loop(folder))
+    found["bare PyTorch loop, kd"] = {"training": bare}
+    ratios = {name: round(row["training"] / bare, 3) for name, row in found.items()}
+    setting = f"{TEACHER} -> {STUDENT}, {IMAGES} images, batch {BATCH}, {WORKERS} worker"
+    keep(
+        "epoch",
+        "python -m benchmarks.epoch --cifar FOLDER",
+        {"setting": setting, "device": DEVICE, "seconds": found, "training / bare": ratios},
+    )
+
+
+if __name__ == "__main__":
+    main()

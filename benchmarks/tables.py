@@ -1,0 +1,123 @@
+"""Writes `benchmarks/README.md` from `benchmarks/results.json`: `python -m benchmarks.tables`."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import RESULTS
+
+HEAD = """# Benchmarks
+
+`make bench` runs all of these and writes this page from `results.json`. Ratios are medians of
+the rounds' ratios, within which all variants take turns. Folders are given by `BENCH_CIFAR`
+and `BENCH_JPEGS`; what is not given is skipped. `BENCH_CPU_TIME=1` measures one thread's own
+time, which other work on the machine changes little.
+[docs/speed.md](../docs/speed.md) says what the figures mean.
+"""
+TITLES = {
+    "step": "A training step over the floor",
+    "matching": "Tracking and solving",
+    "loader": "Input pipeline",
+    "epoch": "An epoch on CIFAR-10",
+}
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n"
+
+
+def step(found: Any) -> str:
+    """One row per pair."""
+    names = ("mgd / floor", "mgd+kd / kd", "mgd+kd, fast / kd", "memory")
+    rows = []
+    for pair, values in found["pairs"].items():
+        seconds = values["seconds"]
+        times = " / ".join(str(seconds[name]) for name in ("floor", "kd", "mgd", "mgd+kd"))
+        rows.append(
+            [pair, values["batch"], times, *(values.get(name, "not measured") for name in names)]
+        )
+    header = ["pair", "batch", "s: floor / KD / MGD / MGD+KD", "MGD / floor", "MGD+KD / KD"]
+    note = ""
+    if found["device"] == "cpu":
+        note = "\nOn a GPU: not measured.\n"
+    return table([*header, "fastest flags / KD", "memory MGD / KD"], rows) + note
+
+
+def matching(found: Any) -> str:
+    """Tracking a pair, solving a size, growth."""
+    tracked = [
+        [
+            pair,
+            *values["seconds an image"].values(),
+            values["tracking / forwards"],
+            *values["megabytes"].values(),
+        ]
+        for pair, values in found["tracking"].items()
+    ]
+    header = ["pair", "forwards, s an image", "tracking, s an image", "ratio", "MB", "MB, tracking"]
+    by_size = sorted(found["solve"].items(), key=lambda item: tuple(map(int, item[0].split("x"))))
+    sizes = {**dict(by_size), "four points of ResNet-50 -> MobileNet-V1": {}}
+    sizes["four points of ResNet-50 -> MobileNet-V1"] = found[
+        "solve, four points of resnet50 -> mobilenet_v1"
+    ]
+    solvers = list(next(iter(sizes.values())))
+    solved = [[size, *(times[name] for name in solvers)] for size, times in sizes.items()]
+    growth = found["growth when doubled"]
+    return "\n".join(
+        [
+            table(header, tracked),
+            table(["channels", *(f"{name}, s" for name in solvers)], solved),
+            table(["doubled", *growth], [["time of an update", *growth.values()]]),
+        ]
+    )
+
+
+def loader(found: Any) -> str:
+    """One row per number of workers."""
+    rows = [[name, *values.values()] for name, values in found.items() if "workers" in name]
+    header = ["", "this package, images/s", "torchvision, images/s", "ratio"]
+    return f"JPEGs: {found['images']}.\n\n" + table(header, rows)
+
+
+def epoch(found: Any) -> str:
+    """One row per way to train."""
+    rows = [
+        [
+            name,
+            row["training"],
+            row.get("waiting for data", "-"),
+            row.get("all, with validation and refresh", "-"),
+            found["training / bare"][name],
+        ]
+        for name, row in found["seconds"].items()
+    ]
+    header = ["", "training, s", "share waiting for data", "whole epoch, s", "training / bare"]
+    return f"{found['setting']}.\n\n" + table(header, rows)
+
+
+def page(results: dict[str, Any]) -> str:
+    """Returns the whole page."""
+    parts = [HEAD]
+    for write in (step, matching, loader, epoch):
+        name = write.__name__
+        parts.append(f"## {TITLES[name]}\n")
+        if name not in results:
+            parts.append("Not measured.\n")
+            continue
+        found = results[name]
+        where = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+        parts.append(f"`{found['command']}`; {where}.\n")
+        parts.append(write(found))
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Writes the page."""
+    Path(__file__).with_name("README.md").write_text(page(json.loads(RESULTS.read_text())))
+
+
+if __name__ == "__main__":
+    main()
