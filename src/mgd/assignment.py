@@ -68,7 +68,7 @@ def _solve_scipy(cost: Cost) -> Columns:
     from scipy.optimize import linear_sum_assignment
 
     if cost.shape[0] == cost.shape[1]:
-        # Where every column is taken, what all its entries have in common changes no choice; without
+        # Where every column is taken, what its entries have in common changes no choice; without
         # it the solver's searches end sooner, in 0.6 of the time.
         cost = cost - cost.min(axis=0)
     return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
