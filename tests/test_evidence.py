@@ -53,12 +53,12 @@ def test_every_command_line_is_one(weights):
     jobs = plan(MATRIX, weights)
     assert len({job.key for job in jobs}) == len(jobs)
     keys = {job.key for job in jobs}
+    parser = Parser(prog="mgd")
+    add_run_options(parser, RunConfig())
     for job in jobs:
         assert keys.issuperset(job.needs)
         program, command, *words = shlex.split(job.command)
         assert (program, command) in (("mgd", "train"), ("mgd", "distill"))
-        parser = Parser(prog="mgd")
-        add_run_options(parser, RunConfig())
         config = read_run_options(parser, words, RunConfig())
         assert (config.distillation.distiller == "none") == (command == "train")
         assert config.schedule.seed == job.seed
