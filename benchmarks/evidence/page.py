@@ -19,11 +19,12 @@ _BLOCK = re.compile(r"<!-- (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def write_page(rows: list[Row], matrix: dict[str, Any]) -> None:
-    """Writes every table of the page anew, and a picture of every comparison."""
+    """Writes every table of the page anew, and the curves of the methods named under `draw`."""
     PAGE.write_text(fill_page(PAGE.read_text(), rows, matrix))
     for name, experiment in matrix["experiments"].items():
-        runs = [as_run(row) for row in rows_of(rows, name, experiment)]
-        if len(experiment["methods"]) > 1 and not experiment.get("choose") and runs:
+        drawn = experiment.get("draw", [])
+        runs = [as_run(r) for r in rows_of(rows, name, experiment) if r["method"] in drawn]
+        if runs:
             (PICTURES / f"evidence-{name}.png").write_bytes(figures.curves(runs))
 
 
