@@ -69,6 +69,10 @@ class Pipeline:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels
 
+    def tracked_images(self) -> Iterator[Tensor]:
+        """Yields the images that a matching is updated from, as the networks take them."""
+        return (self.prepare(batch)[0] for batch in self.batches(self.matching))
+
     def score(self, network: nn.Module, loader: Loader) -> Scores:
         """Evaluates a network on one part of the data."""
         batches = self.batches(loader)

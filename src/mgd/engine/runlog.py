@@ -157,6 +157,14 @@ def summary_columns(
     return ["epoch", "lr", *terms, *valid, *teacher, *matching, *skipped, *times]
 
 
+def matching_columns(reports: Sequence[MatchingReport]) -> Row:
+    """Returns the means over the points of an update, under their columns."""
+    return {
+        "matching_cost": sum(report.cost_after for report in reports) / len(reports),
+        "matching_churn": sum(report.churn for report in reports) / len(reports),
+    }
+
+
 def read_summary(folder: Path) -> list[Row]:
     """Reads the rows of a run's `summary.csv`; none where there is no file."""
     path = folder / "summary.csv"

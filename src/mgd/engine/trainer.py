@@ -16,7 +16,7 @@ from mgd.engine.metrics import Pace, Scores, TermMeter
 from mgd.engine.objective import Objective
 from mgd.engine.optim import build_optimizer, build_scheduler, lr_factor
 from mgd.engine.pipeline import Pipeline
-from mgd.engine.runlog import Reporter, Row, RunFolder, summary_columns
+from mgd.engine.runlog import Reporter, Row, RunFolder, matching_columns, summary_columns
 from mgd.engine.signals import StoppedError, StopSignals
 from mgd.engine.state import save_epoch, save_last
 from mgd.engine.tracking import OnlineTracking
@@ -84,7 +84,7 @@ class Trainer:
         schedule = self.config.schedule
         start = time.perf_counter()
         self.epoch = epoch
-        if self.step == 0 and (self.rematch.due(epoch) or not self._is_matched()):
+        if self.step == 0:
             self._update_matching(folder)
         # Of the epoch's first step, also where a resumed run starts later in it.
         steps = self.pipeline.train_batches.num_batches
@@ -144,14 +144,14 @@ class Trainer:
     def _step(self, batch: Batch, size: int) -> None:
         """Takes one optimizer step; nothing here waits for the device."""
         # What is drawn in a step is a function of its number, so a resume draws the same.
-        self._seed(self.step)
+        seed_step(self.config.schedule.seed, self.epoch, self.step, self.fabric.global_rank)
         images, labels = self.pipeline.prepare(batch)
         self.watch.before_forward()
+        self.optimizer.zero_grad(set_to_none=True)  # before the forward, which needs the memory
         logits, terms = self.model(images, labels)
         values = torch.stack(list(terms.values()))
         # Ranks may have one image more or less; DDP averages over ranks, this over images.
         loss = values.sum() * (self.fabric.world_size / size)
-        self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         if self.watch.is_spoiled(self.epoch, self.step + 1, values):
             with warnings.catch_warnings():  # torch minds a schedule without an update
@@ -171,30 +171,22 @@ class Trainer:
         self.watch.check(self.epoch)
         return self.meter.compute()
 
-    def _is_matched(self) -> bool:
-        return self.distiller is None or self.distiller.matching_is_solved
-
     def _update_matching(self, folder: RunFolder | None) -> None:
         if self.distiller is None or not self.distiller.needs_images:
             return
-        self._seed(-1)
-        if self.tracking.has_tracked(self.epoch) and self._is_matched():
+        is_matched = self.distiller.matching_is_solved
+        if is_matched and not self.rematch.due(self.epoch):
+            return
+        seed_step(self.config.schedule.seed, self.epoch, -1, self.fabric.global_rank)
+        if is_matched and self.tracking.has_tracked(self.epoch):
             reports = solve_matching(self.distiller)
         else:
-            batches = self.pipeline.batches(self.pipeline.matching)
-            images = (self.pipeline.prepare(batch)[0] for batch in batches)
-            reports = update_matching(self.distiller, images, self.config.distillation.mgd_images)
-        if not reports:  # a baseline, which renewed its margins
-            return
-        self.matching = {
-            "matching_cost": sum(report.cost_after for report in reports) / len(reports),
-            "matching_churn": sum(report.churn for report in reports) / len(reports),
-        }
-        if folder is not None:
-            folder.write_matching(self.distiller, reports, self.epoch)
-
-    def _seed(self, step: int) -> None:
-        seed_step(self.config.schedule.seed, self.epoch, step, self.fabric.global_rank)
+            images, most = self.pipeline.tracked_images(), self.config.distillation.mgd_images
+            reports = update_matching(self.distiller, images, most)
+        if reports:  # a baseline has none, and has renewed its margins
+            self.matching = matching_columns(reports)
+            if folder is not None:
+                folder.write_matching(self.distiller, reports, self.epoch)
 
     def save(self, folder: RunFolder | None) -> None:
         """Writes `last.ckpt` inside an epoch, on the rank that has the folder.
