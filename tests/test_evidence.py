@@ -26,6 +26,15 @@ def test_the_page_is_what_the_rows_say():
     assert fill_page(text, ROWS, MATRIX) == text, "run `make evidence` to write the tables anew"
 
 
+@pytest.mark.parametrize("method", ["student alone", "MGD amp"])
+def test_the_figures_of_the_readme_are_those_of_the_rows(method):
+    mine = [
+        row for row in ROWS if (row["experiment"], row["method"]) == ("cifar10-scratch", method)
+    ]
+    figure = spread([row["result"]["test_top1"] for row in mine])
+    assert f"{figure} %" in " ".join((PAGE.parent.parent / "README.md").read_text().split())
+
+
 def test_every_row_was_made_by_the_matrix_as_it_is():
     commands = {job.key: set() for job in plan(MATRIX)}
     for job in [*plan(MATRIX), *plan(MATRIX, GIVEN)]:
