@@ -21,10 +21,12 @@ from mgd.cli import main as mgd
 from mgd.report import read_run
 
 RESULTS = HERE / "results.jsonl"
-KEPT = ("epoch", "loss", "valid_top1", "train_top1", "images_per_s", "data_wait")
-"""Columns of `summary.csv` that a row keeps."""
-PLACES = ("data", "output", "teacher-resume", "student-resume")
-"""Options that are places of one machine."""
+COLUMNS = ("epoch", "loss", "valid_top1")
+"""Of `summary.csv`, what a row keeps."""
+OPTIONS = ("arch", "distiller", "size", "train-images")
+"""Of `args.yaml`, what a reader needs beside the command line."""
+COSTS = ("teacher", "student", "first_cost", "cost_after")
+"""Of `matching.json`."""
 
 
 def run_all(jobs: list[Job], done: set[Key], folders: dict[str, Path], at_a_time: int) -> list[str]:
@@ -82,14 +84,18 @@ def run_one(job: Job, folders: dict[str, Path]) -> int:
             "command": job.command,
             **_provenance(),
             "wall_seconds": round(time.perf_counter() - start, 1),
-            "options": {k: v for k, v in run.options.items() if k not in PLACES},
+            "options": _only(OPTIONS, run.options),
             "result": run.result,
-            "points": [{k: v for k, v in point.items() if k != "matching"} for point in run.points],
-            "rows": [{name: row[name] for name in KEPT} for row in run.rows],
+            "points": [_only(COSTS, point) for point in run.points],
+            "rows": [_only(COLUMNS, row) for row in run.rows],
         }
         with RESULTS.open("a") as file:  # one write, so that runs side by side do not mix
             file.write(json.dumps(row) + "\n")
     return code
+
+
+def _only(names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in names}
 
 
 def _forget_another(folder: Path, command: str) -> None:
