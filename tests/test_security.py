@@ -162,7 +162,7 @@ def test_code_is_named_on_the_command_line_alone(option, capsys):
     assert not Path("obeyed").exists()
 
 
-@pytest.mark.parametrize("experiment", ["../out", "a/../../out", "/tmp/out", "..", "."])
+@pytest.mark.parametrize("experiment", ["../out", "a/../../out", "/anywhere/out", "..", "."])
 def test_a_run_folder_stays_below_the_output_folder(experiment, capsys):
     """A config found somewhere must not choose a place to write to by its run's name."""
     words = ["train", "digits", *WORDS, "--train-images", "20"]

@@ -21,7 +21,7 @@ from mgd.cli import main as mgd
 from mgd.report import read_run
 
 RESULTS = HERE / "results.jsonl"
-COLUMNS = ("epoch", "loss", "valid_top1")
+COLUMNS = ("epoch", "valid_top1")
 """Of `summary.csv`, what a row keeps."""
 OPTIONS = ("arch", "distiller", "size", "train-images")
 """Of `args.yaml`, what a reader needs beside the command line."""
