@@ -31,9 +31,11 @@ TIER ?= small
 CIFAR10 ?=
 GROCERY ?=
 WEIGHTS ?=
+AGAIN ?=
 evidence: .venv/installed
 	$(BIN)/python -m benchmarks.evidence --tier $(TIER) $(if $(CIFAR10),--cifar10 $(CIFAR10)) \
-	    $(if $(GROCERY),--grocery $(GROCERY)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+	    $(if $(GROCERY),--grocery $(GROCERY)) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+	    $(if $(AGAIN),--again)
 
 bench: .venv/installed
 	for name in step matching loader epoch tables; do \

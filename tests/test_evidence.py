@@ -82,10 +82,20 @@ def test_tiers_hold_the_lower_ones():
 def test_what_is_needed_is_run_before_of_whatever_tier_and_what_is_done_is_not():
     jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", ())
     assert [job.experiment for job in jobs] == ["cifar10-teachers"] + 3 * ["cifar10-scratch"]
-    jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", {jobs[0].key, jobs[1].key})
+    done = {jobs[0].key, jobs[1].key}
+    jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", done, present=done)
     assert [job.seed for job in jobs] == [1, 2]
     given = chosen(plan(MATRIX, GIVEN), "cpu", "cifar10-scratch/MGD amp$", ())
     assert {job.experiment for job in given} == {"cifar10-scratch"}
+
+
+def test_what_has_a_row_but_no_files_is_made_again_where_it_is_needed():
+    """As in a fresh clone, which has the rows and none of the run folders."""
+    jobs = plan(MATRIX)
+    teacher = next(job.key for job in jobs if job.experiment == "digits-teacher")
+    found = chosen(jobs, "small", "digits-scratch/MGD amp$", done={teacher})
+    assert [job.experiment for job in found] == ["digits-teacher"] + 5 * ["digits-scratch"]
+    assert chosen(jobs, "small", "digits-teacher", done={teacher}) == []
 
 
 def test_a_folder_that_cannot_be_fetched_must_be_given(tmp_path):

@@ -17,6 +17,7 @@ LOSSES = {
     "dkd": lambda ours, theirs, *t: mgd.decoupled_kd(ours, theirs, LABELS[: len(ours)], *t),
     "dist": mgd.dist_kd,
 }
+TOLERANCES = {"kd": 1e-4, "dkd": 1e-3, "dist": 1e-3}  # beta and T multiply what rounding leaves
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
@@ -82,16 +83,17 @@ def test_dist_ignores_scale_and_shift_of_probabilities(seed, scale, shift):
     assert mgd.dist_kd(changed, ours).abs().max() < 1e-4
 
 
-@every_loss
+@pytest.mark.parametrize("name", LOSSES)
 @few
 @given(seed=SEEDS, shift=st.floats(-50, 50))
-def test_losses_are_positive_and_ignore_a_common_shift(loss, seed, shift):
+def test_losses_are_positive_and_ignore_a_common_shift(name, seed, shift):
     ours, theirs = logits(seed)
+    loss, tolerance = LOSSES[name], TOLERANCES[name]
     value = loss(ours, theirs)
     assert value.shape == (4,)
     assert (value > 0).all()
-    torch.testing.assert_close(loss(ours + shift, theirs), value, rtol=1e-3, atol=1e-3)
-    assert loss(theirs + shift, theirs).abs().max() < 1e-3
+    torch.testing.assert_close(loss(ours + shift, theirs), value, rtol=tolerance, atol=tolerance)
+    assert loss(theirs + shift, theirs).abs().max() < tolerance
 
 
 @every_loss

@@ -1,8 +1,9 @@
 """Runs the matrix, run by run, and keeps what came out in `results.jsonl`.
 
 `make evidence TIER=small` needs nothing; `TIER=cpu` adds CIFAR-10, `TIER=gpu` what needs a GPU.
-What is in `results.jsonl` already, made by the same command line, is not run again; an unfinished
-run goes on from its checkpoint. Afterwards `docs/evidence.md` is written from the file.
+What is in `results.jsonl` already, made by the same command line, is not run again without
+`--again`, unless another run needs its files and they are not here; an unfinished run goes on from
+its checkpoint. Afterwards `docs/evidence.md` is written from the file.
 """
 
 import argparse
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, help="folder with train and valid; else fetched")
     parser.add_argument("--grocery", type=Path, help="folder with train and valid")
     parser.add_argument("--weights", type=Path, help="folder with given weights files")
+    parser.add_argument("--again", action="store_true", help="run also what has a row already")
     parser.add_argument("--list", action="store_true", help="print the commands and end")
     given = parser.parse_args()
     matrix = read_matrix()
@@ -33,14 +35,16 @@ def main() -> None:
     planned = plan(matrix, files)
     commands = {row_key(row): row["command"] for row in read_results()}
     done = {job.key for job in planned if commands.get(job.key) == job.command}
-    jobs = chosen(planned, given.tier, given.only, done)
+    weights = "student.safetensors"
+    present = {job.key for job in planned if (given.runs / job.folder / weights).is_file()} & done
+    jobs = chosen(planned, given.tier, given.only, () if given.again else done, present)
     if given.list:
         print("\n".join(job.command for job in jobs))
         return
     folders = {"RUNS": given.runs.resolve(), "WEIGHTS": given.weights}
     names = {job.words[1] for job in jobs}
     folders |= prepare(matrix, names, vars(given), given.runs.resolve() / "data")
-    failed = run_all(jobs, done, folders, given.jobs)
+    failed = run_all(jobs, present, folders, given.jobs)
     write_page(read_results(), matrix)
     sys.exit(f"{len(failed)} runs failed: {', '.join(failed)}" if failed else 0)
 

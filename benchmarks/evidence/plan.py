@@ -35,6 +35,11 @@ class Job:
         return self.experiment, self.method, self.seed
 
     @property
+    def folder(self) -> str:
+        """Its run folder, below that of all runs."""
+        return f"{self.experiment}/{_folder(self.method, self.seed)}"
+
+    @property
     def command(self) -> str:
         """The command line for a reader to repeat."""
         return " ".join(f"'{word}'" if " " in word else word for word in ("mgd", *self.words))
@@ -103,26 +108,30 @@ def data_name(data: str | dict[str, Any]) -> str:
     return f"{data['of'].upper()}_{len(data['classes'])}"
 
 
-def chosen(jobs: list[Job], tier: str, only: str, done: Collection[Key]) -> list[Job]:
+def chosen(
+    jobs: list[Job], tier: str, only: str, done: Collection[Key], present: Collection[Key] = ()
+) -> list[Job]:
     """Returns the jobs to run, those that others need first.
 
     Args:
         jobs: All.
         tier: Take the jobs of this tier and of the lower ones,
         only: whose `experiment/method` matches this regular expression,
-        done: but not these; what the others need, of whatever tier, is taken too.
+        done: but not these; what the others need, of whatever tier, is taken too,
+        present: unless its files are there.
     """
     by_key = {job.key: job for job in jobs}
     found: dict[Key, Job] = {}
 
     def take(job: Job) -> None:
-        if job.key not in done and job.key not in found:
-            for key in job.needs:
+        for key in job.needs:
+            if key not in present:
                 take(by_key[key])
-            found[job.key] = job
+        found[job.key] = job
 
     for job in jobs:
         is_in_tier = TIERS.index(job.tier) <= TIERS.index(tier)
-        if is_in_tier and re.search(only, f"{job.experiment}/{job.method}"):
+        is_asked_for = re.search(only, f"{job.experiment}/{job.method}")
+        if is_in_tier and is_asked_for and job.key not in done:
             take(job)
     return list(found.values())

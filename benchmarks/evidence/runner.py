@@ -29,14 +29,16 @@ COSTS = ("teacher", "student", "first_cost", "cost_after")
 """Of `matching.json`."""
 
 
-def run_all(jobs: list[Job], done: set[Key], folders: dict[str, Path], at_a_time: int) -> list[str]:
+def run_all(
+    jobs: list[Job], present: set[Key], folders: dict[str, Path], at_a_time: int
+) -> list[str]:
     """Runs the jobs side by side, one thread each, every one after those that it needs.
 
     Returns:
         The names of the runs that failed, and of those that needed one of them.
     """
     waiting, running, failed = list(jobs), dict[Future[int], Job](), list[str]()
-    done = set(done)
+    done = present - {job.key for job in jobs}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(at_a_time, mp_context=spawn, initializer=_one_thread) as pool:
         while waiting or running:
@@ -64,7 +66,7 @@ def _one_thread() -> None:
 def run_one(job: Job, folders: dict[str, Path]) -> int:
     """Runs one command line in this process and adds its row; returns the exit code."""
     words = [_fill(word, folders) for word in job.words]
-    folder = folders["RUNS"] / job.experiment / f"{job.method}-seed{job.seed}"
+    folder = folders["RUNS"] / job.folder
     _forget_another(folder, job.command)
     log = folder.parent / f"{folder.name}.log"
     start = time.perf_counter()

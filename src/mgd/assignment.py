@@ -69,7 +69,7 @@ def _solve_scipy(cost: Cost) -> Columns:
 
     if cost.shape[0] == cost.shape[1]:
         # Where every column is taken, what its entries have in common changes no choice; without
-        # it the solver's searches end sooner, in 0.6 of the time.
+        # it the solver's searches end sooner.
         cost = cost - cost.min(axis=0)
     return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
 

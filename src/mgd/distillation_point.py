@@ -67,7 +67,7 @@ class DistillationPoint(nn.Module):
         return self.num_channels * height * width
 
     def observe(self, student: Tensor, teacher: Tensor) -> None:
-        """Adds a batch to the statistics; the networks are in eval mode."""
+        """Adds a batch to the statistics."""
         student, teacher = self.align(student, teacher)
         self.observe_aligned(student, teacher)
         if self.running_margin is not None:

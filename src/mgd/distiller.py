@@ -20,6 +20,7 @@ from mgd.margin import margin_from_norm
 from mgd.points import PairLike, PointPair
 from mgd.probe import evaluating
 from mgd.reducers import REDUCERS
+from mgd.running import RunningSums
 from mgd.taps import TappedModel
 
 logger = logging.getLogger(__name__)
@@ -143,7 +144,7 @@ class Distiller(nn.Module):
     @property
     def needs_images(self) -> bool:
         """Whether there is a matching or a margin to be taken from training images."""
-        return any(True for point in self.iter_points() for _ in point.running_sums())
+        return any(True for _ in self.running_sums())
 
     def forward(
         self,
@@ -230,6 +231,11 @@ class Distiller(nn.Module):
     def matched_points(self) -> Iterator[MatchedPoint]:
         """Yields the points that have a matching: all with method "mgd", none with a baseline."""
         return (point for point in self.iter_points() if isinstance(point, MatchedPoint))
+
+    def running_sums(self) -> Iterator[RunningSums]:
+        """Yields the statistics of all points."""
+        for point in self.iter_points():
+            yield from point.running_sums()
 
     def update_margins(self) -> None:
         """Recomputes every margin: from the teacher's BatchNorm, or else from the features seen.

@@ -9,10 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mgd.distillation_point import DistillationPoint, MatchedPoint
+from mgd.distillation_point import MatchedPoint
 from mgd.distiller import Distiller
 from mgd.errors import InputError
-from mgd.running import RunningSums
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,14 @@ def update_matching(
     distiller.matching_is_solved = True
     if not distiller.needs_images:
         return []
-    points = list(distiller.iter_points())
-    device = points[0].margin.device
-    for sums in _sums(points):
+    statistics = list(distiller.running_sums())
+    device = statistics[0].image_count.device
+    for sums in statistics:
         sums.reset()
     for images in _at_most(_share_of_this_rank(max_images), loader):
         distiller.observe(images.to(device, non_blocking=True))
     add_over_ranks(distiller)
-    if not all(sums.image_count for sums in _sums(points)):
+    if not all(sums.image_count for sums in statistics):
         raise InputError("update_matching: the loader gave no images")
     return solve_matching(distiller, start)
 
@@ -112,14 +111,9 @@ def solve_matching(distiller: Distiller, start: float | None = None) -> list[Mat
 def add_over_ranks(distiller: Distiller) -> None:
     """Gives every rank the statistics of all ranks together."""
     if dist.is_initialized():
-        for sums in _sums(distiller.iter_points()):
+        for sums in distiller.running_sums():
             for statistic in sums.statistics():
                 dist.all_reduce(statistic)
-
-
-def _sums(points: Iterable[DistillationPoint]) -> Iterator[RunningSums]:
-    for point in points:
-        yield from point.running_sums()
 
 
 def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:

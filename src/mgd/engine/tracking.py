@@ -57,10 +57,9 @@ class OnlineTracking:
         """Moves all ranks' statistics to rank 0, which writes a checkpoint inside an epoch."""
         if self.distiller is None or not self.distiller.tracking or not dist.is_initialized():
             return
-        for point in self.distiller.iter_points():
-            for sums in point.running_sums():
-                for statistic in sums.statistics():
-                    dist.reduce(statistic, dst=0)
+        for sums in self.distiller.running_sums():
+            for statistic in sums.statistics():
+                dist.reduce(statistic, dst=0)
         self.restore(step=1)
 
     def restore(self, step: int) -> None:
@@ -70,6 +69,5 @@ class OnlineTracking:
 
     def _reset(self) -> None:
         if self.distiller is not None:
-            for point in self.distiller.iter_points():
-                for sums in point.running_sums():
-                    sums.reset()
+            for sums in self.distiller.running_sums():
+                sums.reset()
