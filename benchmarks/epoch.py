@@ -13,13 +13,14 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 import mgd
-from benchmarks.common import DEVICE, arguments, keep, median
+from benchmarks.common import DEVICE, arguments, keep, median, ratio
 from mgd.data.transforms import MEAN, STD
 from mgd.engine.config import RunConfig
 from mgd.engine.run import train
 
-TEACHER, STUDENT = "cifar_resnet56", "cifar_resnet20"
+TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet20_x0_5"
 BATCH, IMAGES, WORKERS, EPOCHS = 128, 4096, 1, 3
+BARE = "bare PyTorch loop, kd"
 
 
 def bare_loop(folder: Path) -> list[float]:
@@ -64,7 +65,7 @@ def engine(folder: Path, runs: Path, **options: Any) -> dict[str, float]:
     config = RunConfig().replace(
         data=str(folder), size=32, teacher=TEACHER, arch=STUDENT, use_pretrained=0, epochs=EPOCHS,
         learning_rate=0.05, batch_size=BATCH, train_images=IMAGES, workers=WORKERS, tensorboard=0,
-        mgd_images=IMAGES, output=str(runs), **options,
+        mgd_images=IMAGES // 8, output=str(runs), **options,
     )  # fmt: skip
     with (train(config).folder / "summary.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[1:]
@@ -77,23 +78,32 @@ def engine(folder: Path, runs: Path, **options: Any) -> dict[str, float]:
 
 def main() -> None:
     """Measures, if there is a CIFAR-10 folder with `train` and `valid`."""
-    options = arguments(__doc__, rounds=1, cifar="BENCH_CIFAR")
+    options = arguments(__doc__, rounds=3, cifar="BENCH_CIFAR")
     if not options.cifar:
         print("epoch: skipped, no CIFAR-10 folder given (--cifar or $BENCH_CIFAR)")
         return
     folder = Path(options.cifar)
-    with tempfile.TemporaryDirectory() as runs:
-        found = {
-            "kd": engine(folder, Path(runs), distiller="kd"),
-            "mgd+kd": engine(folder, Path(runs), distiller="mgd", mgd_with_kd=1),
-            "mgd+kd, online": engine(
-                folder, Path(runs), distiller="mgd", mgd_with_kd=1, mgd_tracking="online"
-            ),
-        }
-    bare = median(bare_loop(folder))
-    found["bare PyTorch loop, kd"] = {"training": bare}
-    ratios = {name: round(row["training"] / bare, 3) for name, row in found.items()}
-    setting = f"{TEACHER} -> {STUDENT}, {IMAGES} images, batch {BATCH}, {WORKERS} worker"
+    runs: dict[str, dict[str, Any]] = {
+        "kd": {"distiller": "kd"},
+        "mgd+kd": {"distiller": "mgd", "mgd_with_kd": 1},
+        "mgd+kd, online": {"distiller": "mgd", "mgd_with_kd": 1, "mgd_tracking": "online"},
+    }
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in (BARE, *runs)}
+    for _ in range(options.rounds):
+        rows[BARE].append({"training": median(bare_loop(folder))})
+        for name, flags in runs.items():
+            with tempfile.TemporaryDirectory() as output:
+                rows[name].append(engine(folder, Path(output), **flags))
+    found = {
+        name: {key: median(row[key] for row in measured) for key in measured[0]}
+        for name, measured in rows.items()
+    }
+    training = {name: [row["training"] for row in measured] for name, measured in rows.items()}
+    ratios = {name: ratio(seconds, training[BARE]) for name, seconds in training.items()}
+    setting = (
+        f"{TEACHER} -> {STUDENT}, {IMAGES} images, batch {BATCH}, {WORKERS} worker, "
+        f"medians of {options.rounds} rounds of {EPOCHS - 1} epochs"
+    )
     keep(
         "epoch",
         "python -m benchmarks.epoch --cifar FOLDER",

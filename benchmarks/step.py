@@ -7,6 +7,7 @@ and COMPILED=0 leaves out what takes minutes to compile.
 
 import copy
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,11 +30,29 @@ from benchmarks.common import (
 )
 from mgd.engine.config import RunConfig
 from mgd.engine.folding import fold_batch_norms
+from mgd.engine.networks import compile_networks
 from mgd.engine.objective import Objective
 from mgd.models.pairs import known_points
 
 BATCH = 128 if DEVICE == "cuda" else 8
 SIZE = 224
+# Without instructions for it, as AVX-512 has them, a CPU emulates bf16, and is slower for it.
+BF16 = DEVICE == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Those of the command line that change how fast the networks run; none is on."""
+
+    fold_teacher: bool = False
+    channels_last: bool = False
+    compile: bool = False
+    teacher_bf16: bool = False
+    bf16: bool = False
+
+
+FAST = Flags(fold_teacher=True, channels_last=True, compile=True, teacher_bf16=BF16, bf16=BF16)
+"""What pays, see `benchmarks.flags`."""
 
 
 class Bench:
@@ -60,30 +79,36 @@ class Bench:
 
         return step
 
-    def distilling(self, name: str, points: Any, kd: bool, fast: bool = False) -> Step:
+    def distilling(self, name: str, points: Any, kd: bool, flags: Flags = Flags()) -> Step:
         """A step of this package, as the trainer takes it."""
-        teacher, student, images = self.teacher, copy.deepcopy(self.student), self.images
-        if fast:
-            teacher = copy.deepcopy(teacher).to(memory_format=torch.channels_last)
-            student = student.to(memory_format=torch.channels_last)
-            images = images.contiguous(memory_format=torch.channels_last)
-        temperature = 1.5 if kd else None
+        layout = torch.channels_last if flags.channels_last else torch.preserve_format
+        teacher, student = (copy.deepcopy(network) for network in (self.teacher, self.student))
+        teacher.to(memory_format=layout)
+        student.to(memory_format=layout)
+        images = self.images.contiguous(memory_format=layout)
         distiller = mgd.Distiller(
-            teacher, student, points=points, example=images[:2], kd_temperature=temperature
+            teacher,
+            student,
+            points=points,
+            example=images[:2],
+            kd_temperature=1.5 if kd else None,
         )
         distiller.matching_is_solved = True
-        if fast:
+        if flags.fold_teacher:
             taps = [point.pair.teacher for point in distiller.iter_points()]
             fold_batch_norms(teacher, images[:2], taps)
-            for network in (distiller.tapped_teacher, distiller.tapped_student):
-                network.compile()
+        if flags.teacher_bf16:
+            distiller.teacher_precision = torch.bfloat16
+        if flags.compile:
+            compile_networks(distiller)
         options = RunConfig().replace(distiller="mgd" if points else "kd").distillation
         objective = Objective(distiller, options).train()
         optimizer = _sgd(objective)
         self.states[name] = (optimizer, objective, teacher)
 
         def step() -> None:
-            _, terms = objective(images, self.labels)
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=flags.bf16):
+                _, terms = objective(images, self.labels)
             _update(optimizer, torch.stack(list(terms.values())).sum() / BATCH)
 
         return step
@@ -110,18 +135,19 @@ def measure(teacher: str, student: str, rounds: int, compiled: bool) -> dict[str
         "mgd+kd": bench.distilling("mgd+kd", bench.points, kd=True),
     }
     if compiled:
-        steps["mgd+kd, fast"] = bench.distilling("mgd+kd, fast", bench.points, kd=True, fast=True)
+        steps["kd, fast"] = bench.distilling("kd, fast", (), kd=True, flags=FAST)
+        steps["mgd+kd, fast"] = bench.distilling("mgd+kd, fast", bench.points, kd=True, flags=FAST)
     seconds = interleaved(steps, rounds)
+    compared = [("mgd", "floor"), ("mgd+kd", "kd")]
+    if compiled:
+        compared += [("mgd+kd, fast", "kd"), ("mgd+kd, fast", "kd, fast")]
     found: dict[str, Any] = {
         "batch": BATCH,
         "size": SIZE,
         "rounds": rounds,
         "seconds": {name: median(values) for name, values in seconds.items()},
-        "mgd / floor": ratio(seconds["mgd"], seconds["floor"]),
-        "mgd+kd / kd": ratio(seconds["mgd+kd"], seconds["kd"]),
+        **{f"{one} / {other}": ratio(seconds[one], seconds[other]) for one, other in compared},
     }
-    if compiled:
-        found["mgd+kd, fast / kd"] = ratio(seconds["mgd+kd, fast"], seconds["kd"])
     memory = {
         name: peak_memory(steps[name], state_of(*bench.states[name])) for name in ("kd", "mgd")
     }

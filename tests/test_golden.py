@@ -57,6 +57,12 @@ def test_cost_beats_the_original_where_it_dropped_channels(golden):
     assert golden.assignment_cost_optimal <= golden.amp_cost_original + 1e-6
 
 
+def test_solver_original_drops_the_same_channels(golden):
+    matching = mgd.assign(golden.distance, solver="original")
+    cost = golden.distance.T.gather(0, matching).sum()
+    torch.testing.assert_close(cost, golden.amp_cost_original, rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", REDUCERS)
 def test_target_loss_and_gradient(golden, name):
     reducer = mgd.REDUCERS[name]

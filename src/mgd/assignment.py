@@ -28,7 +28,8 @@ def assign(
         distance: (S, T), finite; from `channel_distance`.
         groups: G, teacher channels per student channel, at most T // S. `None` means
             T // S, at least 1.
-        solver: A name in `SOLVERS`: "scipy" (default), "ortools" (the extra of that name) or
+        solver: A name in `SOLVERS`: "scipy" (default), "ortools" (the extra of that name),
+            "original" (leaves out the last T mod S teacher channels, as the original code) or
             "random" (ignores the distances: the control experiment of the method).
 
     Returns:
@@ -95,6 +96,12 @@ def _solve_ortools(cost: Cost) -> Columns:
     return np.array([problem.right_mate(row) for row in range(rows)], dtype=np.int64)
 
 
+def _solve_original(cost: Cost) -> Columns:
+    """Leaves out the last channels, so that every student channel has as many candidates."""
+    rows, columns = cost.shape
+    return _solve_scipy(cost[:, : columns - columns % rows])
+
+
 def _solve_random(cost: Cost) -> Columns:
     """Draws from torch's generator, so that seeds and checkpoints cover it."""
     return torch.randperm(cost.shape[1])[: cost.shape[0]].numpy()
@@ -103,5 +110,6 @@ def _solve_random(cost: Cost) -> Columns:
 SOLVERS: dict[str, Callable[[Cost], Columns]] = {
     "scipy": _solve_scipy,
     "ortools": _solve_ortools,
+    "original": _solve_original,
     "random": _solve_random,
 }

@@ -102,7 +102,9 @@ class DistillationConfig(Group):
         choices=("pass", "online"),
     )
     mgd_solver: str = option(
-        "scipy", "of the assignment; random ignores the images", choices=tuple(SOLVERS)
+        "scipy",
+        "of the assignment; original leaves out T mod S channels, random ignores the images",
+        choices=tuple(SOLVERS),
     )
     points: str = option(
         "", "auto: find them; a YAML file from `mgd points`; default: known pairs, else auto"
