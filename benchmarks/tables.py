@@ -11,13 +11,17 @@ HEAD = """# Benchmarks
 
 `make bench` runs all of these and writes this page from `results.json`. Ratios are medians of
 the rounds' ratios, within which all variants take turns. Folders are given by `BENCH_CIFAR`
-and `BENCH_JPEGS`; what is not given is skipped. `BENCH_CPU_TIME=1` measures one thread's own
-time, which other work on the machine changes little.
+and `BENCH_JPEGS`, a file of the CIFAR-10 teacher by `BENCH_WEIGHTS`; what is not given is
+skipped. `BENCH_CPU_TIME=1` measures one thread's own time, which other work on the machine changes
+little.
 [docs/speed.md](../docs/speed.md) says what the figures mean.
 """
+IMAGENET, TRACKED = 1_281_167, 20_480
 TITLES = {
     "step": "A training step over the floor",
+    "flags": "Cheaper networks",
     "matching": "Tracking and solving",
+    "online": "Online tracking against a pass",
     "loader": "Input pipeline",
     "epoch": "An epoch on CIFAR-10",
 }
@@ -31,19 +35,24 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def step(found: Any) -> str:
     """One row per pair."""
-    names = ("mgd / floor", "mgd+kd / kd", "mgd+kd, fast / kd", "memory")
+    names = ("mgd / floor", "mgd+kd / kd", "mgd+kd, fast / kd", "mgd+kd, fast / kd, fast")
     rows = []
     for pair, values in found["pairs"].items():
         seconds = values["seconds"]
         times = " / ".join(str(seconds[name]) for name in ("floor", "kd", "mgd", "mgd+kd"))
-        rows.append(
-            [pair, values["batch"], times, *(values.get(name, "not measured") for name in names)]
-        )
-    header = ["pair", "batch", "s: floor / KD / MGD / MGD+KD", "MGD / floor", "MGD+KD / KD"]
-    note = ""
-    if found["device"] == "cpu":
-        note = "\nOn a GPU: not measured.\n"
-    return table([*header, "fastest flags / KD", "memory MGD / KD"], rows) + note
+        ratios = [values.get(name, "-") for name in names]
+        rows.append([pair, values["batch"], times, *ratios, values["memory"]])
+    header = [
+        *("pair", "batch", "s: floor / KD / MGD / MGD+KD", "MGD / floor", "MGD+KD / KD"),
+        *("fastest flags / KD", "both with them", "memory MGD / KD"),
+    ]
+    return table(header, rows) + ("\nOn a GPU: not measured.\n" if found["device"] == "cpu" else "")
+
+
+def flags(found: Any) -> str:
+    """One row per set of flags."""
+    rows = [[name, seconds, found["ratio"][name]] for name, seconds in found["seconds"].items()]
+    return f"KD step, {found['setting']}.\n\n" + table(["flags", "s", "over none"], rows)
 
 
 def matching(found: Any) -> str:
@@ -75,6 +84,40 @@ def matching(found: Any) -> str:
     )
 
 
+def refresh(step_found: Any, matching_found: Any) -> str:
+    """What a refresh takes of an epoch of ImageNet-1K, from the parts measured above."""
+    solving = matching_found["solve, four points of resnet50 -> mobilenet_v1"]["scipy"]
+    rows = []
+    for pair, tracked in matching_found["tracking"].items():
+        values = step_found["pairs"].get(pair)
+        if values is None:
+            continue
+        forwards, tracking = tracked["seconds an image"].values()
+        epoch_seconds = IMAGENET * values["seconds"]["mgd"] / values["batch"]
+        shares = [
+            f"{100 * (TRACKED * seconds + solving) / epoch_seconds:.2f} %"
+            for seconds in (tracking, tracking - forwards)
+        ]
+        rows.append([pair, *shares])
+    text = (
+        f"A refresh from {TRACKED:,} images before each epoch of {IMAGENET:,}, over the epoch's "
+        "training steps: tracking an image, with the two forwards or without, a solve, a step.\n\n"
+    )
+    return text + table(["pair", "pass", "online"], rows)
+
+
+def online(found: Any) -> str:
+    """One row per epoch."""
+    rows = [
+        [
+            row[key] if not isinstance(row[key], list) else " / ".join(map(str, row[key]))
+            for key in row
+        ]
+        for row in found["rows"]
+    ]
+    return f"{found['setting']}.\n\n" + table(list(found["rows"][0]), rows)
+
+
 def loader(found: Any) -> str:
     """One row per number of workers."""
     rows = [[name, *values.values()] for name, values in found.items() if "workers" in name]
@@ -101,7 +144,7 @@ def epoch(found: Any) -> str:
 def page(results: dict[str, Any]) -> str:
     """Returns the whole page."""
     parts = [HEAD]
-    for write in (step, matching, loader, epoch):
+    for write in (step, flags, matching, online, loader, epoch):
         name = write.__name__
         parts.append(f"## {TITLES[name]}\n")
         if name not in results:
@@ -111,6 +154,8 @@ def page(results: dict[str, Any]) -> str:
         where = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
         parts.append(f"`{found['command']}`; {where}.\n")
         parts.append(write(found))
+        if name == "matching" and "step" in results:
+            parts.append(refresh(results["step"], found))
     return "\n".join(parts)
 
 
