@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from benchmarks.evidence.data import prepare
+from benchmarks.evidence.data import out_of_reach, prepare
 from benchmarks.evidence.page import PAGE, as_run, fill_page, paired, spread, with_error
 from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
 from benchmarks.evidence.runner import read_results, row_key, run_all
@@ -13,7 +13,6 @@ from PIL import Image
 
 from mgd.cli.parser import Parser, add_run_options, read_run_options
 from mgd.engine.config import RunConfig
-from mgd.errors import InputError
 from mgd.report import summarize
 
 MATRIX = read_matrix()
@@ -98,9 +97,9 @@ def test_what_has_a_row_but_no_files_is_made_again_where_it_is_needed():
     assert chosen(jobs, "small", "digits-teacher", done={teacher}) == []
 
 
-def test_a_folder_that_cannot_be_fetched_must_be_given(tmp_path):
-    with pytest.raises(InputError, match="no --grocery FOLDER"):
-        prepare(MATRIX, {"$GROCERY"}, {"grocery": None}, tmp_path)
+def test_what_is_not_given_and_cannot_be_fetched_is_out_of_reach():
+    assert out_of_reach(MATRIX, {"grocery": None, "cifar10": None}) == {"grocery"}
+    assert out_of_reach(MATRIX, {"grocery": "folder"}) == set()
 
 
 def test_cifar10_is_fetched_by_torchvision_and_written_as_files(monkeypatch, tmp_path):

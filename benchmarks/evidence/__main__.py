@@ -11,9 +11,9 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.evidence.data import prepare
+from benchmarks.evidence.data import out_of_reach, prepare
 from benchmarks.evidence.page import write_page
-from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
+from benchmarks.evidence.plan import TIERS, chosen, data_name, plan, read_matrix
 from benchmarks.evidence.runner import read_results, row_key, run_all
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--runs", type=Path, default=Path("evidence-runs"), help="run folders")
     parser.add_argument("--cifar10", type=Path, help="folder with train and valid; else fetched")
-    parser.add_argument("--grocery", type=Path, help="folder with train and valid")
+    parser.add_argument("--grocery", type=Path, help="folder with train and valid; else left out")
     parser.add_argument("--weights", type=Path, help="folder with given weights files")
     parser.add_argument("--again", action="store_true", help="run also what has a row already")
     parser.add_argument("--list", action="store_true", help="print the commands and end")
@@ -33,6 +33,9 @@ def main() -> None:
     matrix = read_matrix()
     files = {path.name for path in given.weights.iterdir()} if given.weights else set()
     planned = plan(matrix, files)
+    for name in out_of_reach(matrix, vars(given)):
+        planned = [job for job in planned if job.words[1] != f"${data_name(name)}"]
+        print(f"runs on {name} are left out without --{name} FOLDER", file=sys.stderr)
     commands = {row_key(row): row["command"] for row in read_results()}
     done = {job.key for job in planned if commands.get(job.key) == job.command}
     weights = "student.safetensors"

@@ -10,7 +10,6 @@ from torchvision.transforms.functional import to_pil_image
 from benchmarks.evidence.plan import data_name
 from mgd.data import load_digits
 from mgd.data.splits import Split
-from mgd.errors import InputError
 
 
 def prepare(
@@ -38,11 +37,16 @@ def prepare(
     return folders
 
 
+def out_of_reach(matrix: dict[str, Any], given: dict[str, Any]) -> set[str]:
+    """Returns the names of the data sets that were not given and cannot be fetched."""
+    sources = [experiment["data"] for experiment in matrix["experiments"].values()]
+    names = {data if isinstance(data, str) else data["of"] for data in sources}
+    return {name for name in names if name not in _MAKERS and not given.get(name)}
+
+
 def _whole(name: str, given: dict[str, Any], root: Path) -> Path:
     if given.get(name):
         return Path(given[name]).resolve()
-    if name not in _MAKERS:
-        raise InputError(f"no --{name} FOLDER was given, and it cannot be fetched")
     folder = root / name
     if not folder.is_dir():
         unfinished = root / f"{name}.unfinished"
