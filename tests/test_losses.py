@@ -114,6 +114,20 @@ def test_partial_l2_changes_nothing_that_it_is_given():
     assert all(map(torch.equal, given, copies))
 
 
+def test_partial_l2_in_place_gives_the_same_and_keeps_its_difference_in_the_target():
+    student, target, margin = inputs(0, (2, 3, 4, 4))
+    grad = torch.rand(2)
+    results = []
+    for theirs, inplace in ((target.clone(), False), (target, True)):
+        ours = student.clone().requires_grad_()
+        losses = mgd.partial_l2(ours, theirs, margin, inplace=inplace)
+        (kept,) = losses.grad_fn.saved_tensors
+        assert (kept.data_ptr() == theirs.data_ptr()) is inplace
+        losses.backward(grad)
+        results.append((losses, ours.grad))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
 def test_partial_l2_has_no_second_derivative_rather_than_a_wrong_one():
     student, target, margin = inputs(0, (2, 3, 4, 4))
     loss = mgd.partial_l2(student.requires_grad_(), target, margin).square().sum()

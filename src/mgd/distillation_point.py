@@ -130,7 +130,8 @@ class MatchedPoint(DistillationPoint):
 
     def _distance(self, student: Tensor, target: Tensor) -> Tensor:
         margin = self.matcher.reducer.margin(self.margin[self.matcher.matching])
-        return partial_l2(self.norm(student), target, margin)
+        # The target was made for this step alone.
+        return partial_l2(self.norm(student), target, margin, inplace=True)
 
     @property
     def num_channels(self) -> int:

@@ -14,6 +14,7 @@ def partial_l2(
     student: Float[Tensor, "batch student height width"],
     target: Float[Tensor, "batch student height width"],
     margin: Float[Tensor, " student"],
+    inplace: bool = False,
 ) -> Float[Tensor, " batch"]:
     """Pulls the student to its target, except where both would be cut off by the ReLU.
 
@@ -25,6 +26,7 @@ def partial_l2(
         student: Normalised student features before the activation, (B, S, H, W).
         target: Reduced teacher features, (B, S, H, W); no gradient flows into it.
         margin: (S,), from `margin_from_norm` and a reducer.
+        inplace: May overwrite `target` with what the backward needs, which saves a tensor.
 
     Returns:
         (B,) float32, summed over channels and positions of each image. It can be differentiated
@@ -40,7 +42,7 @@ def partial_l2(
             difference = student.float() - target
             counted = (difference > 0) | (target > 0)
             return torch.where(counted, difference, 0).square().sum((1, 2, 3))
-        losses: Tensor = _PartialL2.apply(student, target, margin)
+        losses: Tensor = _PartialL2.apply(student, target, margin, inplace)
     return losses
 
 
@@ -52,8 +54,9 @@ class _PartialL2(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, target: Tensor, margin: Tensor) -> Tensor:
-        difference = torch.empty_like(student, dtype=torch.float32)
+    def forward(ctx: Any, student: Tensor, target: Tensor, margin: Tensor, inplace: bool) -> Tensor:
+        takes_target = inplace and target.dtype == torch.float32
+        difference = target if takes_target else torch.empty_like(student, dtype=torch.float32)
         losses = margin.new_empty(len(student))
         for block in memory_blocks(student):
             wanted, kept = torch.maximum(target[block].float(), margin), difference[block]
@@ -69,9 +72,10 @@ class _PartialL2(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (difference,) = ctx.saved_tensors
-        return (difference * (2 * gradient[:, None, None, None])).to(ctx.student_type), None, None
+        scale = 2 * gradient[:, None, None, None]
+        return (difference * scale).to(ctx.student_type), None, None, None
 
 
 def point_weights(num_points: int) -> Float[Tensor, " points"]:
