@@ -207,10 +207,13 @@ def test_two_cuts_in_one_run(fast_run):
     for reporter in (CutAt(0, 3), CutAt(2, 2)):
         with pytest.raises(PowerCutError):
             train(config.replace(resume="auto"), reporter)
-    folder = train(config.replace(resume="auto")).folder
+    outcome = train(config.replace(resume="auto"))
+    folder = outcome.folder
     assert rows_of(folder) == rows_of(whole)
     states = [load_checkpoint(path / "last.ckpt") for path in (folder, whole)]
     assert same_state(*states) == set()
+    epochs = [float(row["seconds"]) for row in rows_of(folder, without=())]
+    assert outcome.seconds >= sum(epochs)
 
 
 def test_a_finished_run_resumed_is_left_as_it_was(fast_run):

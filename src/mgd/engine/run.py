@@ -20,6 +20,7 @@ from mgd.engine.runlog import (
     BAD_IMAGES,
     Reporter,
     RunFolder,
+    read_summary,
     write_bad_images,
     write_per_class,
 )
@@ -43,6 +44,7 @@ class Outcome:
     """Of the teacher, on the same images."""
     trained_parameters: int
     seconds: float
+    """With those of the epochs before it was resumed."""
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
@@ -74,6 +76,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     try:
         if folder is not None:
             folder.keep_rows_before(trainer.epoch)
+            start -= sum(float(row["seconds"]) for row in read_summary(path))
             if config.output.resume not in ("", "auto"):
                 adopt_best(trainer, folder, Path(config.output.resume).parent)
             if config.data.skip_bad_images:
