@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 Step = Callable[[], Any]
+_BLOCK = re.compile(r"<!-- (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 RESULTS = Path(__file__).with_name("results.json")
 # On a shared machine the time of the clock measures the others: one thread's own time does not.
 CPU_TIME = os.environ.get("BENCH_CPU_TIME") == "1"
@@ -129,19 +131,36 @@ def _cpu_name() -> str:
     return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
 
 
+def on_gpu(name: str) -> str:
+    """Returns the key in `results.json` of a benchmark's figures from a GPU."""
+    return f"{name}, GPU"
+
+
 def kept(name: str) -> dict[str, Any]:
-    """Returns what `results.json` has of a benchmark; nothing if it was never run."""
+    """Returns what `results.json` has of a benchmark on this device, if it was ever run."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    found: dict[str, Any] = results.get(name, {})
+    found: dict[str, Any] = results.get(name if DEVICE == "cpu" else on_gpu(name), {})
     return found
 
 
 def keep(name: str, command: str, found: Mapping[str, Any]) -> None:
     """Puts one benchmark's figures into `results.json`, beside those of the others."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results[name] = {"machine": machine(), "command": command, **found}
+    key = name if DEVICE == "cpu" else on_gpu(name)
+    results[key] = {"machine": machine(), "command": command, **found}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     print(json.dumps(found, indent=1))
+
+
+def fill(text: str, blocks: Mapping[str, str]) -> str:
+    """Returns a page with what stands between `<!-- NAME -->` and `<!-- end -->` made anew.
+
+    Raises:
+        ValueError: If a block has no place on the page, or a place no block.
+    """
+    if missing := blocks.keys() ^ set(_BLOCK.findall(text)):
+        raise ValueError(f"places on the page and blocks differ in {', '.join(sorted(missing))}")
+    return _BLOCK.sub(lambda m: f"<!-- {m[1]} -->\n{blocks[m[1]]}\n<!-- end -->", text)
 
 
 def arguments(text: str | None, rounds: int, **folders: str) -> argparse.Namespace:

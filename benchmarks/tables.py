@@ -1,11 +1,14 @@
-"""Writes `benchmarks/README.md` from `benchmarks/results.json`: `python -m benchmarks.tables`."""
+"""Writes `benchmarks/README.md`, and the targets in `docs/speed.md`, from `results.json`.
+
+`python -m benchmarks.tables` does it again.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, fill, on_gpu
+from benchmarks.targets import targets
 
 HEAD = """# Benchmarks
 
@@ -16,7 +19,8 @@ skipped. `BENCH_CPU_TIME=1` measures one thread's own time, which other work on 
 little.
 [docs/speed.md](../docs/speed.md) says what the figures mean.
 """
-IMAGENET, TRACKED = 1_281_167, 20_480
+PAGE = RESULTS.with_name("README.md")
+SPEED = RESULTS.parent.parent / "docs" / "speed.md"
 TITLES = {
     "step": "A training step over the floor",
     "flags": "Cheaper networks",
@@ -46,7 +50,7 @@ def step(found: Any) -> str:
         *("pair", "batch", "s: floor / KD / MGD / MGD+KD", "MGD / floor", "MGD+KD / KD"),
         *("fastest flags / KD", "both with them", "memory MGD / KD"),
     ]
-    return table(header, rows) + ("\nOn a GPU: not measured.\n" if found["device"] == "cpu" else "")
+    return table(header, rows)
 
 
 def flags(found: Any) -> str:
@@ -82,28 +86,6 @@ def matching(found: Any) -> str:
             table(["doubled", *growth], [["time of an update", *growth.values()]]),
         ]
     )
-
-
-def refresh(step_found: Any, matching_found: Any) -> str:
-    """What a refresh takes of an epoch of ImageNet-1K, from the parts measured above."""
-    solving = matching_found["solve, four points of resnet50 -> mobilenet_v1"]["scipy"]
-    rows = []
-    for pair, tracked in matching_found["tracking"].items():
-        values = step_found["pairs"].get(pair)
-        if values is None:
-            continue
-        forwards, tracking = tracked["seconds an image"].values()
-        epoch_seconds = IMAGENET * values["seconds"]["mgd"] / values["batch"]
-        shares = [
-            f"{100 * (TRACKED * seconds + solving) / epoch_seconds:.2f} %"
-            for seconds in (tracking, tracking - forwards)
-        ]
-        rows.append([pair, *shares])
-    text = (
-        f"A refresh from {TRACKED:,} images before each epoch of {IMAGENET:,}, over the epoch's "
-        "training steps: tracking an image, with the two forwards or without, a solve, a step.\n\n"
-    )
-    return text + table(["pair", "pass", "online"], rows)
 
 
 def online(found: Any) -> str:
@@ -147,21 +129,31 @@ def page(results: dict[str, Any]) -> str:
     for write in (step, flags, matching, online, loader, epoch):
         name = write.__name__
         parts.append(f"## {TITLES[name]}\n")
-        if name not in results:
-            parts.append("Not measured.\n")
-            continue
-        found = results[name]
-        where = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-        parts.append(f"`{found['command']}`; {where}.\n")
-        parts.append(write(found))
-        if name == "matching" and "step" in results:
-            parts.append(refresh(results["step"], found))
+        measured = [results[key] for key in (name, on_gpu(name)) if key in results]
+        for found in measured:
+            where = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+            parts += [f"`{found['command']}`; {where}.\n", write(found)]
+        if len(measured) < 2:
+            parts.append("On a GPU: not measured.\n" if measured else "Not measured.\n")
     return "\n".join(parts)
 
 
+def speed_page(text: str, results: dict[str, Any]) -> str:
+    """Returns `docs/speed.md` with its table of targets made anew."""
+    rows = [
+        [what, most, "not measured", ""]
+        if measured is None
+        else [what, most, measured, "yes" if measured <= most else "**no**"]
+        for what, most, measured in targets(results)
+    ]
+    return fill(text, {"targets": table(["figure", "at most", "measured", "held"], rows).rstrip()})
+
+
 def main() -> None:
-    """Writes the page."""
-    Path(__file__).with_name("README.md").write_text(page(json.loads(RESULTS.read_text())))
+    """Writes both pages."""
+    results = json.loads(RESULTS.read_text())
+    PAGE.write_text(page(results))
+    SPEED.write_text(speed_page(SPEED.read_text(), results))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 The words between the tables are written by hand; a test holds the tables against the file.
 """
 
-import re
 import statistics
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import fill
 from benchmarks.evidence.plan import HERE
 from mgd.report import HEADINGS, Run, figures, summarize
 
@@ -15,7 +15,6 @@ Row = dict[str, Any]
 
 PAGE = HERE.parent.parent / "docs" / "evidence.md"
 PICTURES = PAGE.parent / "images"
-_BLOCK = re.compile(r"<!-- (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def write_page(rows: list[Row], matrix: dict[str, Any]) -> None:
@@ -29,18 +28,11 @@ def write_page(rows: list[Row], matrix: dict[str, Any]) -> None:
 
 
 def fill_page(text: str, rows: list[Row], matrix: dict[str, Any]) -> str:
-    """Returns the page with what stands between `<!-- NAME -->` and `<!-- end -->` made anew.
-
-    Raises:
-        ValueError: If an experiment has no place on the page, or a place no experiment.
-    """
+    """Returns the page with its tables made anew; see `fill`."""
     blocks = {
         name: section(name, experiment, rows) for name, experiment in matrix["experiments"].items()
     }
-    blocks["provenance"] = provenance(rows)
-    if missing := blocks.keys() ^ set(_BLOCK.findall(text)):
-        raise ValueError(f"{PAGE.name} and matrix.yaml differ in {', '.join(sorted(missing))}")
-    return _BLOCK.sub(lambda m: f"<!-- {m[1]} -->\n{blocks[m[1]]}\n<!-- end -->", text)
+    return fill(text, {**blocks, "provenance": provenance(rows)})
 
 
 def section(name: str, experiment: dict[str, Any], rows: list[Row]) -> str:

@@ -1,0 +1,60 @@
+"""What the method may cost at most, beside what was measured; `docs/speed.md` shows the table."""
+
+from typing import Any
+
+from benchmarks.common import PAIRS
+
+IMAGENET, TRACKED = 1_281_167, 20_480
+"""Images of ImageNet-1K's train part, and of those that a refresh before each epoch looks at."""
+
+Target = tuple[str, float, float | None]
+"""What, at most, and what `results.json` has; `None` where it was not measured."""
+
+
+def targets(results: dict[str, Any]) -> list[Target]:
+    """Returns every target."""
+    step, on_gpu = (results.get(name, {}).get("pairs", {}) for name in ("step", "step, GPU"))
+    matching = results.get("matching", {})
+    tracking = matching.get("tracking", {})
+    solving = matching.get("solve, four points of resnet50 -> mobilenet_v1", {}).get("scipy")
+    found: list[Target] = []
+
+    def each_pair(what: str, most: float, measured: dict[str, Any], key: str) -> None:
+        for pair in PAIRS:
+            found.append((f"{what}, {pair}", most, measured.get(pair, {}).get(key)))
+
+    each_pair("MGD-AMP step / floor, CPU", 1.08, step, "mgd / floor")
+    each_pair("MGD-AMP + KD step / KD step, GPU", 1.05, on_gpu, "mgd+kd / kd")
+    fast = on_gpu.get("resnet50 -> mobilenet_v2_eccv", {}).get("mgd+kd, fast / kd, fast")
+    found.append(("the same, both compiled, resnet50 -> mobilenet_v2_eccv", 1.03, fast))
+    each_pair("peak memory of an MGD-AMP step / KD step, CPU", 1.05, step, "memory")
+    each_pair("tracking / its two forwards", 1.15, tracking, "tracking / forwards")
+    found.append(("solve, four points of resnet50 -> mobilenet_v1, seconds", 1.0, solving))
+    for how, most in (("pass", 0.02), ("online", 0.01)):
+        for pair in PAIRS:
+            share = refresh(results, pair).get(how)
+            found.append((f"refresh / epoch of ImageNet-1K, {how}, {pair}", most, share))
+    fast = step.get("resnet50 -> mobilenet_v2_eccv", {}).get("mgd+kd, fast / kd")
+    what = "MGD-AMP + KD step with the fastest flags / KD step, CPU, resnet50 -> mobilenet_v2_eccv"
+    return [*found, (what, 0.65, fast)]
+
+
+def refresh(results: dict[str, Any], pair: str) -> dict[str, float]:
+    """Returns a refresh's share of an epoch on ImageNet-1K, from parts that were measured.
+
+    A pass runs both networks on its images; online tracking has their features already. Both solve
+    once; an epoch is its training steps alone.
+    """
+    step = results.get("step", {}).get("pairs", {}).get(pair)
+    matching = results.get("matching", {})
+    tracked = matching.get("tracking", {}).get(pair)
+    if not step or not tracked:
+        return {}
+    solve = matching["solve, four points of resnet50 -> mobilenet_v1"]["scipy"]
+    epoch = IMAGENET * step["seconds"]["mgd"] / step["batch"]
+    seconds = tracked["seconds an image"]
+    an_image = {
+        "pass": seconds["tracking"],
+        "online": seconds["tracking"] - seconds["forwards"],
+    }
+    return {how: round((TRACKED * each + solve) / epoch, 4) for how, each in an_image.items()}

@@ -1,0 +1,43 @@
+"""The benchmarks' pages hold what `results.json` holds."""
+
+import json
+
+from benchmarks.common import PAIRS, RESULTS
+from benchmarks.tables import PAGE, SPEED, page, speed_page
+from benchmarks.targets import IMAGENET, TRACKED, refresh, targets
+
+RESULTS_NOW = json.loads(RESULTS.read_text())
+
+
+def test_both_pages_are_those_of_the_results():
+    hint = "run `python -m benchmarks.tables`"
+    assert page(RESULTS_NOW) == PAGE.read_text(), hint
+    assert speed_page(SPEED.read_text(), RESULTS_NOW) == SPEED.read_text(), hint
+
+
+def test_a_changed_figure_would_be_seen():
+    changed = json.loads(RESULTS.read_text())
+    changed["step"]["pairs"]["resnet50 -> mobilenet_v1"]["memory"] = 9.99
+    assert page(changed) != PAGE.read_text()
+    assert speed_page(SPEED.read_text(), changed) != SPEED.read_text()
+
+
+def test_targets_name_every_pair_and_say_what_was_not_measured():
+    assert [measured for _, _, measured in targets({})] == [None] * len(targets({}))
+    assert all(any(pair in what for what, _, _ in targets({})) for pair in PAIRS)
+
+
+def test_a_refresh_is_its_images_and_a_solve_over_an_epochs_steps():
+    pair = "resnet50 -> mobilenet_v1"
+    results = {
+        "step": {"pairs": {pair: {"seconds": {"mgd": 2.0}, "batch": 8}}},
+        "matching": {
+            "tracking": {pair: {"seconds an image": {"forwards": 0.1, "tracking": 0.11}}},
+            "solve, four points of resnet50 -> mobilenet_v1": {"scipy": 1.0},
+        },
+    }
+    epoch = IMAGENET * 0.25
+    found = refresh(results, pair)
+    assert found["pass"] == round((TRACKED * 0.11 + 1) / epoch, 4)
+    assert found["online"] == round((TRACKED * 0.01 + 1) / epoch, 4)
+    assert refresh({}, pair) == {}
