@@ -7,6 +7,7 @@ import torch
 
 import mgd
 from engine.test_trainer import CutAt, PowerCutError, rows_of, same_state
+from engine.test_watch import infinite_term, spoil
 from mgd.engine import trainer as trainer_module
 from mgd.engine.checkpoint import load_checkpoint
 from mgd.engine.run import train
@@ -52,7 +53,9 @@ def test_the_last_steps_before_an_update_are_tracked_and_those_of_the_last_epoch
     assert len(tracked_steps(online.replace(mgd_images=1000), distiller)) == 6
 
 
-def test_only_the_first_update_makes_a_pass(online, monkeypatch):
+@pytest.fixture
+def passes(monkeypatch):
+    """How many images each pass over images was to look at."""
     passes = []
 
     def spy(distiller, images, max_images):
@@ -60,6 +63,10 @@ def test_only_the_first_update_makes_a_pass(online, monkeypatch):
         return mgd.update_matching(distiller, images, max_images)
 
     monkeypatch.setattr(trainer_module, "update_matching", spy)
+    return passes
+
+
+def test_only_the_first_update_makes_a_pass(online, passes):
     folder = train(online).folder
     assert passes == [20]
     last = json.loads((folder / "matching.json").read_text())
@@ -67,6 +74,13 @@ def test_only_the_first_update_makes_a_pass(online, monkeypatch):
     assert [point["images"] for point in last["points"]] == [20, 20, 20]
     train(online.replace(mgd_tracking="pass", experiment="pass"))
     assert passes == [20] * 4
+
+
+def test_where_every_tracked_step_was_skipped_the_update_makes_a_pass(online, monkeypatch, passes):
+    spoil(monkeypatch, {2, 3}, infinite_term)
+    folder = train(online.replace(on_nan="skip")).folder
+    assert passes == [20, 20]
+    assert [row["skipped_steps"] for row in rows_of(folder)] == ["2", "0", "0"]
 
 
 def test_a_step_adds_the_distances_of_its_own_features(distiller):

@@ -123,9 +123,11 @@ def load_checkpoint(path: Path) -> State:
     state = load_plain(path)
     if not isinstance(state, dict) or "format" not in state:
         raise InputError(f"'{path}' is no checkpoint of a run; resume from its last.ckpt")
-    if state["format"] != FORMAT:
+    # A forged format may be anything; not every value can be compared with a number.
+    if type(state["format"]) is not int or state["format"] != FORMAT:
         raise InputError(
-            f"'{path}' has checkpoint format {state['format']}, this version reads {FORMAT}"
+            f"'{path}' has checkpoint format {state['format']}, this version reads {FORMAT}; use "
+            "the version that wrote it"
         )
     if state.pop("checksum", None) != checksum(state):
         raise InputError(f"'{path}' is damaged: its checksum does not fit; use another copy")

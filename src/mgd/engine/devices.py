@@ -1,5 +1,6 @@
 """Devices: from flags to a launched Fabric."""
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -61,6 +62,8 @@ class _Sealed(Generic[Result]):
 def _call(
     fabric: Fabric, run: Callable[[Fabric, RunConfig], Result], config: RunConfig
 ) -> _Sealed[Result]:
+    if not fabric.is_global_zero:  # which would say everything once more
+        logging.getLogger("mgd").setLevel(logging.ERROR)
     try:
         return _Sealed(run(fabric, config))
     finally:

@@ -49,7 +49,11 @@ class CpuSyncBatchNorm(_BatchNorm):
         variance = squares / count - mean.square()
         if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
-                momentum = self.momentum if self.momentum is not None else 0.1
+                assert self.num_batches_tracked is not None
+                self.num_batches_tracked.add_(1)
+                momentum = self.momentum
+                if momentum is None:  # then the plain mean of all batches
+                    momentum = 1 / float(self.num_batches_tracked)
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * count / (count - 1), momentum)
         shape = [1, -1] + [1] * (input.dim() - 2)

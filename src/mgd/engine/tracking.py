@@ -36,7 +36,10 @@ class OnlineTracking:
 
     def has_tracked(self, epoch: int) -> bool:
         """Tells whether the update before this epoch can use what was tracked in the last one."""
-        return self.distiller is not None and epoch > self.schedule.start_epoch
+        if self.distiller is None or epoch <= self.schedule.start_epoch:
+            return False
+        # None where every tracked step was skipped; the sums are of all ranks, so all agree.
+        return all(sums.image_count for sums in self.distiller.running_sums())
 
     def before_step(self, epoch: int, step: int) -> None:
         """Switches tracking on for the steps before an update that will be used, afresh."""

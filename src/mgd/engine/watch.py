@@ -1,9 +1,10 @@
 """Watch: a loss or gradient that is not finite is found at its step and never saved."""
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -62,17 +63,14 @@ class LossWatch:
         if self.mode == "stop":
             self._record = torch.where(bad & (self._record[0] == 0), found, self._record)
             return False
-        if dist.is_initialized():
-            flag = bad.float()
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-            bad = flag > 0
-        if not bad:
+        worst, *terms_there = _worst(torch.where(bad, found, 0.0))
+        if not worst:
             return False
         for buffer, kept in zip(self._buffers(), self._kept, strict=True):
             buffer.copy_(kept)
         self.skipped += 1
-        if not means.isfinite().all() or not dist.is_initialized() or dist.get_rank() == 0:
-            text = self._describe(means.tolist())
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            text = self._describe(terms_there)
             logger.warning("skipped epoch %d, step %d: %s", epoch, step, text)
         return True
 
@@ -82,14 +80,7 @@ class LossWatch:
         Raises:
             InputError: If a step was bad, naming it, its terms and the last good checkpoint.
         """
-        record = self._record
-        if dist.is_initialized():
-            records = [torch.empty_like(record) for _ in range(dist.get_world_size())]
-            dist.all_gather(records, record)
-            # The gradient carries a NaN to every rank; where it began, a term is one too.
-            bad = [each for each in records if each[0] > 0]
-            record = min(bad, key=_blame, default=record)
-        step, *means = record.tolist()
+        step, *means = _worst(self._record)
         if step:
             raise InputError(
                 f"the loss is not finite at epoch {epoch}, step {step:.0f} "
@@ -136,7 +127,7 @@ class LossWatch:
     def _describe(self, means: list[float]) -> str:
         terms = zip(self.objective.weights, means, strict=True)
         text = ", ".join(f"loss_{name} {mean:.4g}" for name, mean in terms)
-        finite = torch.tensor(means).isfinite().all()
+        finite = all(map(math.isfinite, means))
         return f"{text}, but the gradient is infinite or no number" if finite else text
 
     def _way(self) -> str:
@@ -145,5 +136,16 @@ class LossWatch:
         return "start again: there is no checkpoint yet"
 
 
-def _blame(record: Tensor) -> tuple[float, int]:
-    return float(record[0]), int(record.isfinite().sum())
+def _worst(record: Tensor) -> list[float]:
+    """Returns the record of the first bad step on any rank; waits for the device once."""
+    if not dist.is_initialized():
+        return cast("list[float]", record.tolist())
+    records = [torch.empty_like(record) for _ in range(dist.get_world_size())]
+    dist.all_gather(records, record)
+    bad = [each for each in torch.stack(records).tolist() if each[0]]
+    # The gradient carries a NaN to every rank; where it began, a term is one too.
+    return min(bad, key=_blame, default=[0.0] * len(record))
+
+
+def _blame(record: list[float]) -> tuple[float, int]:
+    return record[0], sum(map(math.isfinite, record))

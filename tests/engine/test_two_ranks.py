@@ -1,0 +1,222 @@
+"""What one rank alone sees, all ranks act upon; each test is one job of two processes."""
+
+import json
+import logging
+import math
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from engine.test_trainer import matchings, rows_of
+from engine.test_watch import STEP, no_number_in_one_image, spoil, without
+from mgd.data import load_splits
+from mgd.data.check import drop_bad_images
+from mgd.engine.checkpoint import checksum, load_checkpoint
+from mgd.engine.devices import launch
+from mgd.engine.pipeline import build_pipeline
+from mgd.engine.run import _train, train
+from mgd.engine.runlog import Reporter
+from mgd.engine.state import capture
+from mgd.engine.trainer import Trainer
+from mgd.errors import InputError
+
+
+class Heard(Reporter):
+    def __init__(self):
+        self.messages = []
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+class CutError(Exception):
+    pass
+
+
+@pytest.fixture
+def two_ranks(fast_distillation, free_port):
+    return fast_distillation.replace(devices=2, dist_url=f"tcp://localhost:{free_port}")
+
+
+def on_two_ranks(config, job):
+    return launch(config, partial(in_time, job=job))
+
+
+def in_time(fabric, config, job):
+    signal.alarm(90)  # kills a rank that waits for another in vain, and that ends the job
+    return job(fabric, config)
+
+
+def of_all_ranks(value):
+    """Returns every rank's value, in order; comes back only if no rank hangs or has left."""
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def stop(fabric, config):
+    with pytest.MonkeyPatch.context() as patch:
+        if fabric.global_rank == 1:
+            spoil(patch, {5, 6}, no_number_in_one_image)
+        with pytest.raises(InputError) as caught:
+            _train(fabric, config, Reporter())
+    return of_all_ranks(str(caught.value))
+
+
+def test_both_ranks_stop_where_one_has_a_bad_loss(two_ranks):
+    """Found where a checkpoint would be written next."""
+    config = two_ranks.replace(experiment="run", checkpoint_every=1, print_freq=100)
+    told, same = on_two_ranks(config, stop)
+    folder = Path(config.output.output) / "run"
+    assert told == same
+    assert told.startswith("the loss is not finite at epoch 1, step 2 (loss_ce ")
+    assert "loss_mgd_1 nan, loss_mgd_2 " in told
+    assert told.endswith(f"go on from '{folder / 'last.ckpt'}' with --resume auto")
+    saved = load_checkpoint(folder / "last.ckpt")
+    assert (saved["epoch"], saved["step"]) == (1, 1)
+    for part in ("student", "distiller"):
+        assert all(value.isfinite().all() for value in saved[part].values())
+    assert len(rows_of(folder)) == 1
+
+
+def ends_of(fabric, config, prepare, reporter=None):
+    """Trains and returns the checksums of what each rank ends with."""
+    ends = []
+    fit = Trainer.fit
+
+    def spy(self, *arguments):
+        fit(self, *arguments)
+        state = capture(self)
+        names = ("student", "distiller", "optimizer", "scheduler", "matching")
+        ends.append({name: checksum(state[name]) for name in names})
+
+    with pytest.MonkeyPatch.context() as patch:
+        prepare(patch)
+        patch.setattr(Trainer, "fit", spy)
+        _train(fabric, config, reporter or Reporter())
+    return of_all_ranks(ends[0])
+
+
+def skip(fabric, config):
+    told = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    logging.getLogger("mgd").addHandler(handler)
+
+    def leave_out(patch):
+        patch.setattr(Trainer, "_step", without({1, 5}))
+
+    def spoil_one(patch):
+        if fabric.global_rank == 1:
+            spoil(patch, {1, 5}, no_number_in_one_image)
+
+    expected = ends_of(fabric, config.replace(experiment="left-out"), leave_out)
+    found = ends_of(fabric, config.replace(experiment="run", on_nan="skip"), spoil_one)
+    return [*expected, *found], of_all_ranks(told)
+
+
+def test_both_ranks_skip_the_step_where_one_has_a_bad_loss(two_ranks):
+    """Bit by bit as if the step were left out on both, and told once, by the rank that writes."""
+    config = two_ranks.replace(lr_schedule="cosine")
+    (expected, *others), (told, silent) = on_two_ranks(config, skip)
+    assert others == [expected] * 3
+    told = [line for line in told if line.startswith("skipped")]
+    assert [line.partition(":")[0] for line in told] == [
+        "skipped epoch 0, step 1",
+        "skipped epoch 1, step 2",
+    ]
+    assert all("loss_mgd_1 nan, loss_mgd_2 " in line for line in told)
+    assert silent == []
+    rows = rows_of(Path(config.output.output) / "run")
+    assert [row["skipped_steps"] for row in rows] == ["1", "1"]
+    assert all(math.isfinite(float(row["loss"])) for row in rows)
+
+
+def leave_bad_images_out(fabric, config):
+    pipeline = build_pipeline(config, fabric)
+    splits = pipeline.splits
+    found = of_all_ranks((pipeline.bad_images, splits.train.labels, splits.valid.labels))
+    heard = Heard()
+    ends = ends_of(fabric, config, lambda patch: None, heard)
+    return found, ends, of_all_ranks(heard.messages)
+
+
+def test_both_ranks_leave_the_same_images_out(two_ranks, image_folder):
+    """Each rank reads half of the images; here each finds one that the other does not read."""
+    for name in ("empty.png", "text.png"):
+        (image_folder / "train" / "one" / name).write_bytes(b"" if name == "empty.png" else b"text")
+    (image_folder / "valid" / "two" / "7.png").write_bytes(b"\x89PNG")
+    config = two_ranks.replace(
+        distiller="none", data=str(image_folder), train_images=0, skip_bad_images=True, epochs=1
+    )
+    found, ends, (messages, silent) = on_two_ranks(
+        config.replace(experiment="run"), leave_bad_images_out
+    )
+    splits, faults = drop_bad_images(load_splits(str(image_folder)), workers=0)
+    assert found == [(faults, list(splits.train.labels), list(splits.valid.labels))] * 2
+    assert [len(faults), len(splits.train), len(splits.valid)] == [3, 18, 11]
+    assert ends[0] == ends[1]
+    folder = Path(config.output.output) / "run"
+    line = f"3 unreadable images left out, listed in {folder / 'bad_images.txt'}"
+    assert [messages, silent] == [[line], []]
+    assert (folder / "bad_images.txt").read_text().splitlines() == faults
+    assert len(rows_of(folder)) == 1
+
+
+def track(fabric, config):
+    """Trains at once, and in two goes: every rank stops inside the tracked steps of epoch 1."""
+
+    def cut(patch):
+        steps = []
+
+        def step(self, batch, size):
+            steps.append(1)
+            if len(steps) == 6:
+                raise CutError
+            STEP(self, batch, size)
+
+        patch.setattr(Trainer, "_step", step)
+
+    whole = ends_of(fabric, config.replace(experiment="whole"), lambda patch: None)
+    parted = config.replace(experiment="parted", checkpoint_every=1)
+    with pytest.raises(CutError):
+        ends_of(fabric, parted, cut)
+    fabric.barrier()  # rank 0 has left the folder
+    saved = load_checkpoint(Path(config.output.output) / "parted" / "last.ckpt")
+    resumed = ends_of(fabric, parted.replace(resume="auto"), lambda patch: None)
+    return whole, resumed, (saved["epoch"], saved["step"], images_of(saved))
+
+
+def images_of(state):
+    counts = {name: value for name, value in state["distiller"].items() if "image_count" in name}
+    return {float(count) for count in counts.values()}
+
+
+def test_online_tracking_sees_what_all_ranks_see(two_ranks):
+    """With synchronised BatchNorm two ranks are one process, to float rounding.
+
+    39 images are 3 steps of 13, so that the ranks' shares differ; the last 2 steps are tracked.
+    """
+    config = two_ranks.replace(
+        sync_bn=1, train_images=36, batch_size=13, mgd_tracking="online", mgd_images=20, epochs=3
+    )
+    whole, resumed, saved = on_two_ranks(config, track)
+    assert whole[0] == whole[1]
+    assert resumed[0] == resumed[1]
+    assert saved == (1, 2, {13.0})
+    one = train(config.replace(experiment="one", devices=0)).folder
+    expected = load_checkpoint(one / "last.ckpt")
+    assert images_of(expected) == {26.0}
+    for name in ("whole", "parted"):
+        folder = one.with_name(name)
+        state = load_checkpoint(folder / "last.ckpt")
+        assert torch.equal(matchings(folder), matchings(one))
+        assert images_of(state) == {26.0}
+        for key, value in expected["distiller"].items():
+            torch.testing.assert_close(state["distiller"][key], value, rtol=1e-4, atol=1e-5)
+        points = json.loads((folder / "matching.json").read_text())["points"]
+        assert [point["images"] for point in points] == [26, 26, 26]
