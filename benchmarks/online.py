@@ -17,7 +17,7 @@ from mgd.models.pairs import known_points
 from mgd.rematch import solve_matching
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet20_x0_5"
-IMAGES, TRACKED, EPOCHS, BATCH = 2000, 1000, 2, 100
+IMAGES, TRACKED, EPOCHS, BATCH = 2000, 1000, 6, 100
 
 
 def shares(ours: list[Tensor], theirs: list[Tensor]) -> list[float]:

@@ -55,7 +55,8 @@ def step(found: Any) -> str:
 
 def flags(found: Any) -> str:
     """One row per set of flags."""
-    rows = [[name, seconds, found["ratio"][name]] for name, seconds in found["seconds"].items()]
+    slowest_first = sorted(found["ratio"], key=found["ratio"].__getitem__, reverse=True)
+    rows = [[name, found["seconds"][name], found["ratio"][name]] for name in slowest_first]
     return f"KD step, {found['setting']}.\n\n" + table(["flags", "s", "over none"], rows)
 
 
@@ -89,20 +90,26 @@ def matching(found: Any) -> str:
 
 
 def online(found: Any) -> str:
-    """One row per epoch."""
+    """One row per epoch; what is a list has a value per point."""
+    columns = ("epoch", "equal", "cost online", "cost pass", "seconds online", "seconds pass")
     rows = [
         [
-            row[key] if not isinstance(row[key], list) else " / ".join(map(str, row[key]))
-            for key in row
+            " / ".join(map(str, row[column])) if isinstance(row[column], list) else row[column]
+            for column in columns
         ]
         for row in found["rows"]
     ]
-    return f"{found['setting']}.\n\n" + table(list(found["rows"][0]), rows)
+    return f"{found['setting']}.\n\n" + table(columns, rows)
 
 
 def loader(found: Any) -> str:
     """One row per number of workers."""
-    rows = [[name, *values.values()] for name, values in found.items() if "workers" in name]
+    columns = ("ours", "torchvision", "ours / torchvision")
+    rows = [
+        [name, *(values[column] for column in columns)]
+        for name, values in found.items()
+        if "workers" in name
+    ]
     header = ["", "this package, images/s", "torchvision, images/s", "ratio"]
     return f"JPEGs: {found['images']}.\n\n" + table(header, rows)
 
