@@ -38,7 +38,7 @@ evidence: .venv/installed
 	    $(if $(AGAIN),--again)
 
 bench: .venv/installed
-	for name in step matching loader epoch tables; do \
+	for name in step flags matching online loader epoch tables; do \
 	    $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
 docs: .venv/installed
