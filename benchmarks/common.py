@@ -22,6 +22,8 @@ _BLOCK = re.compile(r"<!-- (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 RESULTS = Path(__file__).with_name("results.json")
 # On a shared machine the time of the clock measures the others: one thread's own time does not.
 CPU_TIME = os.environ.get("BENCH_CPU_TIME") == "1"
+WALL = "wall"
+CLOCK = "CPU time of one thread" if CPU_TIME else WALL
 if CPU_TIME:
     torch.set_num_threads(1)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -116,7 +118,6 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory": f"{memory:.0f} GB",
         "gpu": gpu,
-        "clock": "CPU time of one thread" if CPU_TIME else "wall",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -143,11 +144,11 @@ def kept(name: str) -> dict[str, Any]:
     return found
 
 
-def keep(name: str, command: str, found: Mapping[str, Any]) -> None:
+def keep(name: str, command: str, found: Mapping[str, Any], clock: str = CLOCK) -> None:
     """Puts one benchmark's figures into `results.json`, beside those of the others."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     key = name if DEVICE == "cpu" else on_gpu(name)
-    results[key] = {"machine": machine(), "command": command, **found}
+    results[key] = {"machine": {**machine(), "clock": clock}, "command": command, **found}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     print(json.dumps(found, indent=1))
 
@@ -168,6 +169,6 @@ def arguments(text: str | None, rounds: int, **folders: str) -> argparse.Namespa
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--rounds", type=int, default=rounds, help="measurements of each figure")
     for name, variable in folders.items():
-        help_text = f"also ${variable}; without it the benchmark is skipped"
+        help_text = f"also ${variable}"
         parser.add_argument(f"--{name}", default=os.environ.get(variable), help=help_text)
     return parser.parse_args()

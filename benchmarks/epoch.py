@@ -13,7 +13,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 import mgd
-from benchmarks.common import DEVICE, arguments, keep, median, ratio
+from benchmarks.common import DEVICE, WALL, arguments, keep, median, ratio
 from mgd.data.transforms import MEAN, STD
 from mgd.engine.config import RunConfig
 from mgd.engine.run import train
@@ -108,6 +108,7 @@ def main() -> None:
         "epoch",
         "python -m benchmarks.epoch --cifar FOLDER",
         {"setting": setting, "device": DEVICE, "seconds": found, "training / bare": ratios},
+        clock=WALL,
     )
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks.common import arguments, keep, median, ratio
+from benchmarks.common import WALL, arguments, keep, median, ratio
 from mgd.data.folder import FolderSplit
 from mgd.data.loading import ImageDataset, TrainBatches, build_loader
 from mgd.data.transforms import MEAN, STD, Normalize, train_transform
@@ -107,7 +107,7 @@ def main() -> None:
         if not options.jpegs:
             make_images(folder)
         found = measure(folder, options.rounds)
-    keep("loader", "python -m benchmarks.loader", {"images": source, **found})
+    keep("loader", "python -m benchmarks.loader", {"images": source, **found}, clock=WALL)
 
 
 if __name__ == "__main__":

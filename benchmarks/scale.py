@@ -4,7 +4,9 @@
 the images a second that `make bench` measures on your machine.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,12 +104,12 @@ def flops(network: nn.Module, images: Tensor) -> int:
 def memory_row(run: Published, teacher: nn.Module, student: nn.Module, images: Tensor) -> str:
     """Counts what autograd keeps, and what a checkpoint holds."""
     student.train()
-    alone = kept(lambda: student(images))
+    alone = kept_bytes(lambda: student(images))
     pairs = known_points(run.teacher, run.student)
     with mgd.Distiller(teacher, student, pairs, example=images) as distiller:
         distiller.train()
         distiller.matching_is_solved = True
-        both = kept(lambda: distiller(images))
+        both = kept_bytes(lambda: distiller(images))
         # Weights and momentum of what is trained, and the matching's statistics.
         trained = sum(p.numel() for p in distiller.parameters() if p.requires_grad)
         state = sum(buffer.numel() * buffer.element_size() for buffer in distiller.points.buffers())
@@ -119,7 +121,7 @@ def memory_row(run: Published, teacher: nn.Module, student: nn.Module, images: T
     )
 
 
-def kept(forward: object) -> int:
+def kept_bytes(forward: Callable[[], Any]) -> int:
     """Returns the bytes of all tensors that a forward keeps for its backward, each once."""
     storages: dict[int, int] = {}
 
@@ -130,7 +132,6 @@ def kept(forward: object) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        assert callable(forward)
         output = forward()
     del output
     return sum(storages.values())

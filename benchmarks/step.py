@@ -52,7 +52,7 @@ class Flags:
 
 
 FAST = Flags(fold_teacher=True, channels_last=True, compile=True, teacher_bf16=BF16, bf16=BF16)
-"""What pays, see `benchmarks.flags`."""
+"""All that the device has instructions for; see `benchmarks.flags`."""
 
 
 class Bench:
@@ -80,7 +80,7 @@ class Bench:
         return step
 
     def distilling(self, name: str, points: Any, kd: bool, flags: Flags = Flags()) -> Step:
-        """A step of this package, as the trainer takes it."""
+        """A step as the trainer takes it, with these flags alone."""
         layout = torch.channels_last if flags.channels_last else torch.preserve_format
         teacher, student = (copy.deepcopy(network) for network in (self.teacher, self.student))
         teacher.to(memory_format=layout)

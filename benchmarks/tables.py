@@ -14,9 +14,10 @@ HEAD = """# Benchmarks
 
 `make bench` runs all of these and writes this page from `results.json`. Ratios are medians of
 the rounds' ratios, within which all variants take turns. Folders are given by `BENCH_CIFAR`
-and `BENCH_JPEGS`, a file of the CIFAR-10 teacher by `BENCH_WEIGHTS`; what is not given is
-skipped. `BENCH_CPU_TIME=1` measures one thread's own time, which other work on the machine changes
-little.
+and `BENCH_JPEGS`, a file of the CIFAR-10 teacher by `BENCH_WEIGHTS`; without JPEGs some are
+generated, what needs CIFAR-10 is skipped without it. `BENCH_CPU_TIME=1` measures one thread's own
+time, which other work on the machine changes little; pipeline and epoch are timed by the clock on
+the wall.
 [docs/speed.md](../docs/speed.md) says what the figures mean.
 """
 PAGE = RESULTS.with_name("README.md")
@@ -48,7 +49,7 @@ def step(found: Any) -> str:
         rows.append([pair, values["batch"], times, *ratios, values["memory"]])
     header = [
         *("pair", "batch", "s: floor / KD / MGD / MGD+KD", "MGD / floor", "MGD+KD / KD"),
-        *("fastest flags / KD", "both with them", "memory MGD / KD"),
+        *("all flags / KD", "both with them", "memory MGD / KD"),
     ]
     return table(header, rows)
 
@@ -99,7 +100,8 @@ def online(found: Any) -> str:
         ]
         for row in found["rows"]
     ]
-    return f"{found['setting']}.\n\n" + table(columns, rows)
+    note = "*seconds online* is solving alone; tracking adds to the steps what it does above."
+    return f"{found['setting']}; {note}\n\n" + table(columns, rows)
 
 
 def loader(found: Any) -> str:

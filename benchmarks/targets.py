@@ -35,7 +35,7 @@ def targets(results: dict[str, Any]) -> list[Target]:
             share = refresh(results, pair).get(how)
             found.append((f"refresh / epoch of ImageNet-1K, {how}, {pair}", most, share))
     fast = step.get("resnet50 -> mobilenet_v2_eccv", {}).get("mgd+kd, fast / kd")
-    what = "MGD-AMP + KD step with the fastest flags / KD step, CPU, resnet50 -> mobilenet_v2_eccv"
+    what = "MGD-AMP + KD step with all flags / KD step, CPU, resnet50 -> mobilenet_v2_eccv"
     return [*found, (what, 0.65, fast)]
 
 
@@ -43,7 +43,8 @@ def refresh(results: dict[str, Any], pair: str) -> dict[str, float]:
     """Returns a refresh's share of an epoch on ImageNet-1K, from parts that were measured.
 
     A pass runs both networks on its images; online tracking has their features already. Both solve
-    once; an epoch is its training steps alone.
+    once, here always the four points of
+    ResNet-50 -> MobileNet-V1; an epoch is its training steps alone.
     """
     step = results.get("step", {}).get("pairs", {}).get(pair)
     matching = results.get("matching", {})
@@ -52,9 +53,7 @@ def refresh(results: dict[str, Any], pair: str) -> dict[str, float]:
         return {}
     solve = matching["solve, four points of resnet50 -> mobilenet_v1"]["scipy"]
     epoch = IMAGENET * step["seconds"]["mgd"] / step["batch"]
-    seconds = tracked["seconds an image"]
-    an_image = {
-        "pass": seconds["tracking"],
-        "online": seconds["tracking"] - seconds["forwards"],
-    }
+    # The ratio of the rounds is surer than the difference of two medians.
+    forwards, ratio = tracked["seconds an image"]["forwards"], tracked["tracking / forwards"]
+    an_image = {"pass": forwards * ratio, "online": forwards * (ratio - 1)}
     return {how: round((TRACKED * each + solve) / epoch, 4) for how, each in an_image.items()}

@@ -39,7 +39,8 @@ def section(name: str, experiment: dict[str, Any], rows: list[Row]) -> str:
     """Returns the tables of an experiment in Markdown."""
     mine = rows_of(rows, name, experiment)
     planned = len(experiment["methods"]) * len(experiment["seeds"])
-    lines = [f"*Tier {experiment['tier']}: {len(mine)} of {planned} runs.*"]
+    done = f"tier {experiment['tier']}, {len(mine)} of {planned} runs"
+    lines = [f"*{experiment['title']}: {done}.*"]
     if mine and experiment.get("choose"):
         lines += ["", *_scan(mine)]
     elif mine:
@@ -68,7 +69,7 @@ def as_run(row: Row) -> Run:
 
 
 def _table(rows: list[Row]) -> list[str]:
-    """Accuracy on images that chose nothing, beside how far the first epochs came on `valid`."""
+    """Accuracy, on images that chose nothing where there are some, and early on `valid`."""
     # Runs took turns on a machine with other work: seconds would say nothing.
     told = [i for i, heading in enumerate(HEADINGS) if heading not in ("method", "seconds")]
     lines = _head([HEADINGS[0], "runs", *(HEADINGS[i] for i in told), "early, %"])
@@ -142,8 +143,8 @@ def provenance(rows: list[Row]) -> str:
     versions = sorted({", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows})
     hours = sum(row["wall_seconds"] for row in rows) / 3600
     return (
-        f"{len(rows)} runs, {hours:.1f} hours of one core and more, {dates[0]} to {dates[-1]}; "
-        f"commits {', '.join(commits)}; {'; '.join(versions)}."
+        f"{len(rows)} runs, {hours:.1f} hours added up, one thread each, "
+        f"{dates[0]} to {dates[-1]}; commits {', '.join(commits)}; {'; '.join(versions)}."
     )
 
 
