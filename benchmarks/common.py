@@ -137,18 +137,21 @@ def on_gpu(name: str) -> str:
     return f"{name}, GPU"
 
 
+def _key(name: str) -> str:
+    return name if DEVICE == "cpu" else on_gpu(name)
+
+
 def kept(name: str) -> dict[str, Any]:
     """Returns what `results.json` has of a benchmark on this device, if it was ever run."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    found: dict[str, Any] = results.get(name if DEVICE == "cpu" else on_gpu(name), {})
+    found: dict[str, Any] = results.get(_key(name), {})
     return found
 
 
 def keep(name: str, command: str, found: Mapping[str, Any], clock: str = CLOCK) -> None:
     """Puts one benchmark's figures into `results.json`, beside those of the others."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    key = name if DEVICE == "cpu" else on_gpu(name)
-    results[key] = {"machine": {**machine(), "clock": clock}, "command": command, **found}
+    results[_key(name)] = {"machine": {**machine(), "clock": clock}, "command": command, **found}
     RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     print(json.dumps(found, indent=1))
 
@@ -169,6 +172,5 @@ def arguments(text: str | None, rounds: int, **folders: str) -> argparse.Namespa
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--rounds", type=int, default=rounds, help="measurements of each figure")
     for name, variable in folders.items():
-        help_text = f"also ${variable}"
-        parser.add_argument(f"--{name}", default=os.environ.get(variable), help=help_text)
+        parser.add_argument(f"--{name}", default=os.environ.get(variable), help=f"also ${variable}")
     return parser.parse_args()

@@ -15,7 +15,7 @@ PLAIN = "none"
 def main() -> None:
     """Measures every flag alone, and those together that need no bf16.
 
-    Flags of bf16 are left out where it is emulated: a forward took 20 times as long there.
+    Flags of bf16 are left out where it is emulated, which takes minutes a step.
     """
     rounds = arguments(__doc__, rounds=5).rounds
     names = [flag.name for flag in fields(Flags) if BF16 or "bf16" not in flag.name]

@@ -1,10 +1,12 @@
 """Evidence: the page says what the rows say, and the rows are those of the matrix."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from benchmarks.evidence import runner
 from benchmarks.evidence.data import out_of_reach, prepare
 from benchmarks.evidence.page import PAGE, as_run, fill_page, paired, spread, with_error
 from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
@@ -102,6 +104,19 @@ def test_what_has_a_row_but_no_files_is_made_again_where_it_is_needed():
     found = chosen(jobs, "small", "digits-scratch/MGD amp$", done={teacher})
     assert [job.experiment for job in found] == ["digits-teacher"] + 5 * ["digits-scratch"]
     assert chosen(jobs, "small", "digits-teacher", done={teacher}) == []
+
+
+def test_what_is_to_run_again_loses_its_row_and_its_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results.jsonl")
+    ours, other = [job for job in plan(MATRIX) if job.experiment == "digits-scratch"][:2]
+    rows = [dict(zip(("experiment", "method", "seed"), j.key, strict=True)) for j in (ours, other)]
+    runner.RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for job in (ours, other):
+        (tmp_path / job.folder).mkdir(parents=True)
+    runner.forget([ours], tmp_path)
+    assert [row_key(row) for row in read_results()] == [other.key]
+    assert not (tmp_path / ours.folder).exists()
+    assert (tmp_path / other.folder).exists()
 
 
 def test_what_is_not_given_and_cannot_be_fetched_is_out_of_reach():

@@ -2,8 +2,8 @@
 
 `make evidence TIER=small` needs nothing; `TIER=cpu` adds CIFAR-10, `TIER=gpu` what needs a GPU.
 What is in `results.jsonl` already, made by the same command line, is not run again without
-`--again`, unless another run needs its files and they are not here; an unfinished run goes on from
-its checkpoint. Afterwards `docs/evidence.md` is written from the file.
+`--again`, which forgets it first, unless another run needs its files and they are not here; an
+unfinished run goes on from its checkpoint. Afterwards `docs/evidence.md` is written from the file.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.evidence.data import out_of_reach, prepare
 from benchmarks.evidence.page import write_page
 from benchmarks.evidence.plan import TIERS, chosen, data_name, plan, read_matrix
-from benchmarks.evidence.runner import read_results, row_key, run_all
+from benchmarks.evidence.runner import forget, read_results, row_key, run_all
 
 
 def main() -> None:
@@ -27,7 +27,11 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, help="folder with train and valid; else fetched")
     parser.add_argument("--grocery", type=Path, help="folder with train and valid; else left out")
     parser.add_argument("--weights", type=Path, help="folder with given weights files")
-    parser.add_argument("--again", action="store_true", help="run also what has a row already")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="forget rows and folders; run it all anew",
+    )
     parser.add_argument("--list", action="store_true", help="print the commands and end")
     given = parser.parse_args()
     matrix = read_matrix()
@@ -44,6 +48,8 @@ def main() -> None:
     if given.list:
         print("\n".join(job.command for job in jobs))
         return
+    if given.again:
+        forget(jobs, given.runs)
     folders = {"RUNS": given.runs.resolve(), "WEIGHTS": given.weights}
     names = {job.words[1] for job in jobs}
     folders |= prepare(matrix, names, vars(given), given.runs.resolve() / "data")

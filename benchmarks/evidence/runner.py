@@ -100,6 +100,15 @@ def _only(names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in names}
 
 
+def forget(jobs: list[Job], runs: Path) -> None:
+    """Removes rows and run folders: a finished run would only be found finished again."""
+    keys = {job.key for job in jobs}
+    kept = [row for row in read_results() if row_key(row) not in keys]
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    for job in jobs:
+        shutil.rmtree(runs / job.folder, ignore_errors=True)
+
+
 def _forget_another(folder: Path, command: str) -> None:
     """Removes a run that another command line left, which could not be gone on with."""
     note = folder.parent / f"{folder.name}.command"

@@ -76,6 +76,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     try:
         if folder is not None:
             folder.keep_rows_before(trainer.epoch)
+            # What earlier processes of this run took counts as well.
             start -= sum(float(row["seconds"]) for row in read_summary(path))
             if config.output.resume not in ("", "auto"):
                 adopt_best(trainer, folder, Path(config.output.resume).parent)
