@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 import mgd
 from benchmarks.common import DEVICE, WALL, arguments, keep, median, ratio
 from mgd.data.transforms import MEAN, STD
-from mgd.engine.config import RunConfig
+from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet20_x0_5"

@@ -13,8 +13,8 @@ from benchmarks.common import arguments, clock, keep
 from mgd.data.folder import load_folder
 from mgd.data.loading import EvalBatches, ImageDataset, TrainBatches, build_loader
 from mgd.data.transforms import Normalize, eval_transform, train_transform
+from mgd.method.rematch import solve_matching
 from mgd.models.pairs import known_points
-from mgd.rematch import solve_matching
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet20_x0_5"
 IMAGES, TRACKED, EPOCHS, BATCH = 2000, 1000, 6, 100

@@ -28,10 +28,10 @@ from benchmarks.common import (
     ratio,
     state_of,
 )
-from mgd.engine.config import RunConfig
-from mgd.engine.folding import fold_batch_norms
-from mgd.engine.networks import compile_networks
-from mgd.engine.objective import Objective
+from mgd.engine.options.config import RunConfig
+from mgd.engine.tasks.folding import fold_batch_norms
+from mgd.engine.tasks.networks import compile_networks
+from mgd.engine.tasks.objective import Objective
 from mgd.models.pairs import known_points
 
 BATCH = 128 if DEVICE == "cuda" else 8

@@ -65,7 +65,7 @@ def _few_digits():
 @pytest.fixture
 def few_digits(_few_digits, monkeypatch):
     """Runs in this process get the digits with only 60 images to validate and 60 to test on."""
-    from mgd.engine import pipeline
+    from mgd.engine.loop import pipeline
 
     load = pipeline.load_splits
     few = {"digits": _few_digits}
@@ -76,7 +76,7 @@ def few_digits(_few_digits, monkeypatch):
 @pytest.fixture
 def fast_run(tmp_path):
     """A run of a second: two epochs of three steps on 30 digits."""
-    from mgd.engine.config import RunConfig
+    from mgd.engine.options.config import RunConfig
 
     return RunConfig().replace(
         data="digits",

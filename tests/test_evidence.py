@@ -14,7 +14,7 @@ from benchmarks.evidence.runner import read_results, row_key, run_all
 from PIL import Image
 
 from mgd.cli.parser import Parser, add_run_options, read_run_options
-from mgd.engine.config import RunConfig
+from mgd.engine.options.config import RunConfig
 from mgd.report import summarize
 
 MATRIX = read_matrix()

@@ -147,7 +147,7 @@ def test_code_is_named_on_the_command_line_alone(option, capsys):
     (folder / "args.yaml").write_text(yaml.safe_dump({**options, option: "mine:build"}))
     state = torch.load(folder / "last.ckpt", weights_only=True)
     state["config"][option] = "mine:build"
-    from mgd.engine.checkpoint import save_checkpoint
+    from mgd.engine.loop.checkpoint import save_checkpoint
 
     state.pop("checksum")
     save_checkpoint(state, folder / "last.ckpt")

@@ -3,21 +3,21 @@
 Not Masked Generative Distillation, which shares the letters. https://arxiv.org/abs/2008.09958
 """
 
-from mgd.assignment import SOLVERS, assign
-from mgd.discovery import discover_points
-from mgd.distance import channel_distance
-from mgd.distillation_point import DistillationPoint, MatchedPoint
-from mgd.distiller import Distilled, Distiller
 from mgd.errors import InputError, TapError
-from mgd.logits import LOGIT_LOSSES, decoupled_kd, dist_kd, logit_kd
-from mgd.losses import partial_l2, point_weights
-from mgd.margin import margin_from_features, margin_from_norm
-from mgd.matcher import ChannelMatcher
+from mgd.inside.discovery import discover_points
+from mgd.inside.points import PointList, PointPair, points_from_plain, points_to_plain
+from mgd.inside.taps import Tap, TappedModel
+from mgd.method.distiller import Distilled, Distiller
+from mgd.method.matcher import ChannelMatcher
+from mgd.method.point import DistillationPoint, MatchedPoint
+from mgd.method.rematch import MatchingReport, RematchSchedule, update_matching
 from mgd.models import create_model
-from mgd.points import PointList, PointPair, points_from_plain, points_to_plain
-from mgd.reducers import REDUCERS, Reducer
-from mgd.rematch import MatchingReport, RematchSchedule, update_matching
-from mgd.taps import Tap, TappedModel
+from mgd.tensors.assignment import SOLVERS, assign
+from mgd.tensors.distance import channel_distance
+from mgd.tensors.logits import LOGIT_LOSSES, decoupled_kd, dist_kd, logit_kd
+from mgd.tensors.losses import partial_l2, point_weights
+from mgd.tensors.margin import margin_from_features, margin_from_norm
+from mgd.tensors.reducers import REDUCERS, Reducer
 
 __all__ = [
     "LOGIT_LOSSES",

@@ -163,7 +163,7 @@ def test_a_run_that_breaks_down_is_one_line_and_exit_code_1(monkeypatch, capsys)
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mgd.engine.checkpoint.os.fsync", full)
+    monkeypatch.setattr("mgd.engine.loop.checkpoint.os.fsync", full)
     assert main(["train", "digits", *FAST]) == 1
     assert re.fullmatch(r"mgd: cannot write '.*No space left [^\n]*\n", capsys.readouterr().err)
 

@@ -16,9 +16,9 @@ from mgd.data import load_splits
 from mgd.data.check import drop_bad_images
 from mgd.data.loading import EvalBatches, ImageDataset, build_loader
 from mgd.data.transforms import eval_transform, train_transform
-from mgd.engine.checkpoint import checksum, load_checkpoint
+from mgd.engine.loop.checkpoint import checksum, load_checkpoint
+from mgd.engine.loop.runlog import read_summary
 from mgd.engine.run import train
-from mgd.engine.runlog import read_summary
 from mgd.errors import InputError
 
 RED = (255, 0, 0)

@@ -13,8 +13,8 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
-from mgd.engine import checkpoint
-from mgd.engine.checkpoint import (
+from mgd.engine.loop import checkpoint
+from mgd.engine.loop.checkpoint import (
     checksum,
     load_checkpoint,
     newest_checkpoint,
@@ -224,7 +224,7 @@ def test_a_file_that_grows_too_large_leaves_the_old_one(tmp_path):
     code = f"""
 import resource, torch
 from pathlib import Path
-from mgd.engine.checkpoint import load_checkpoint, save_checkpoint
+from mgd.engine.loop.checkpoint import load_checkpoint, save_checkpoint
 path = Path({str(tmp_path)!r}) / "last.ckpt"
 save_checkpoint({{"epoch": 1, "w": torch.zeros(10)}}, path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

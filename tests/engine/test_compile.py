@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import mgd
-from mgd.engine.config import RunConfig
-from mgd.engine.networks import compile_networks
-from mgd.engine.objective import Objective
+from mgd.engine.options.config import RunConfig
+from mgd.engine.tasks.networks import compile_networks
+from mgd.engine.tasks.objective import Objective
 from mgd.models.pairs import known_points
 
 TEACHER, STUDENT = "cifar_resnet8_x0_5", "cifar_resnet8_x0_25"

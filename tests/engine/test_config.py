@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mgd.cli.parser import Parser, add_run_options, read_run_options
-from mgd.engine.config import RunConfig
+from mgd.engine.options.config import RunConfig
 from mgd.errors import InputError
 
 

@@ -13,10 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mgd.engine.devices import launch
+from mgd.engine.loop.runlog import read_summary
 from mgd.engine.run import evaluate_networks, train
-from mgd.engine.runlog import read_summary
-from mgd.engine.sync_bn import synchronize
+from mgd.engine.runtime.devices import launch
+from mgd.engine.runtime.sync_bn import synchronize
 from mgd.errors import InputError, RunError, TapError
 
 MAIN = Path(__file__).parents[2] / "main_mgd.py"

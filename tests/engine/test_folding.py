@@ -9,11 +9,11 @@ from lightning_fabric import Fabric
 from torch import nn
 
 import mgd
-from mgd.engine.folding import FoldedBatchNorm2d, fold_batch_norms
-from mgd.engine.networks import build_objective
-from mgd.engine.pipeline import Pipeline, build_pipeline
+from mgd.engine.loop.pipeline import Pipeline, build_pipeline
+from mgd.engine.tasks.folding import FoldedBatchNorm2d, fold_batch_norms
+from mgd.engine.tasks.networks import build_objective
 from mgd.errors import InputError
-from mgd.taps import Tap, TappedModel
+from mgd.inside.taps import Tap, TappedModel
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 

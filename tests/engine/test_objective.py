@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import mgd
-from mgd.engine.config import DistillationConfig
-from mgd.engine.objective import Objective, term_weights
+from mgd.engine.options.config import DistillationConfig
+from mgd.engine.tasks.objective import Objective, term_weights
+from mgd.inside.points import PointPair
 from mgd.models.pairs import known_points
-from mgd.points import PointPair
 
 
 class Net(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mgd.engine.config import ScheduleConfig
-from mgd.engine.optim import build_optimizer, build_scheduler, lr_factor
+from mgd.engine.loop.optim import build_optimizer, build_scheduler, lr_factor
+from mgd.engine.options.config import ScheduleConfig
 
 STEPS = 4
 

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from mgd.engine.config import RunConfig
-from mgd.engine.metrics import Scores
+from mgd.engine.loop.metrics import Scores
+from mgd.engine.loop.runlog import RunFolder, read_summary, write_per_class
+from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
-from mgd.engine.runlog import RunFolder, read_summary, write_per_class
 from mgd.errors import InputError, RunError
 
 COLUMNS = ["epoch", "loss"]

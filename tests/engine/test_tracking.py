@@ -8,11 +8,11 @@ import torch
 import mgd
 from engine.test_trainer import CutAt, PowerCutError, rows_of, same_state
 from engine.test_watch import infinite_term, spoil
-from mgd.engine import trainer as trainer_module
-from mgd.engine.checkpoint import load_checkpoint
+from mgd.engine.loop import trainer as trainer_module
+from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.run import train
-from mgd.engine.tracking import OnlineTracking
-from mgd.rematch import RematchSchedule
+from mgd.engine.tasks.tracking import OnlineTracking
+from mgd.method.rematch import RematchSchedule
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 

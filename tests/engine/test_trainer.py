@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 import mgd
 from mgd.data.transforms import Normalize
-from mgd.engine.checkpoint import checksum, load_checkpoint
-from mgd.engine.objective import Objective
+from mgd.engine.loop.checkpoint import checksum, load_checkpoint
+from mgd.engine.loop.runlog import Reporter
 from mgd.engine.run import train
-from mgd.engine.runlog import Reporter
+from mgd.engine.tasks.objective import Objective
 from mgd.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("few_digits")

@@ -15,13 +15,13 @@ from engine.test_trainer import matchings, rows_of
 from engine.test_watch import STEP, no_number_in_one_image, spoil, without
 from mgd.data import load_splits
 from mgd.data.check import drop_bad_images
-from mgd.engine.checkpoint import checksum, load_checkpoint
-from mgd.engine.devices import launch
-from mgd.engine.pipeline import build_pipeline
+from mgd.engine.loop.checkpoint import checksum, load_checkpoint
+from mgd.engine.loop.pipeline import build_pipeline
+from mgd.engine.loop.runlog import Reporter
+from mgd.engine.loop.state import capture
+from mgd.engine.loop.trainer import Trainer
 from mgd.engine.run import _train, train
-from mgd.engine.runlog import Reporter
-from mgd.engine.state import capture
-from mgd.engine.trainer import Trainer
+from mgd.engine.runtime.devices import launch
 from mgd.errors import InputError
 
 

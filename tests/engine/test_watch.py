@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgd.engine.checkpoint import checksum, load_checkpoint
-from mgd.engine.objective import Objective
+from mgd.engine.loop.checkpoint import checksum, load_checkpoint
+from mgd.engine.loop.runlog import Reporter, read_summary
+from mgd.engine.loop.trainer import Trainer
 from mgd.engine.run import train
-from mgd.engine.runlog import Reporter, read_summary
-from mgd.engine.trainer import Trainer
+from mgd.engine.tasks.objective import Objective
 from mgd.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("few_digits")

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from mgd.engine.checkpoint import checksum, load_checkpoint
+from mgd.engine.loop.checkpoint import checksum, load_checkpoint
 
 TIMES = ("images_per_s", "data_wait", "seconds")
 
@@ -80,7 +80,7 @@ def inside_write(number):
     """Has this process killed with half of its n-th checkpoint written."""
     import io
 
-    from mgd.engine import checkpoint
+    from mgd.engine.loop import checkpoint
 
     left, whole = number, checkpoint.torch.save
 

@@ -8,9 +8,10 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from mgd.cli import main
-from mgd.engine import checkpoint, pipeline, run
-from mgd.engine.devices import build_fabric
-from mgd.engine.trainer import Trainer
+from mgd.engine import run
+from mgd.engine.loop import checkpoint, pipeline
+from mgd.engine.loop.trainer import Trainer
+from mgd.engine.runtime.devices import build_fabric
 from mgd.errors import RunError
 
 

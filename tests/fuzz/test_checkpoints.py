@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mgd.cli import main
-from mgd.engine.checkpoint import load_checkpoint, save_checkpoint
+from mgd.engine.loop.checkpoint import load_checkpoint, save_checkpoint
 
 WORDS = ["--size", "8", "-a", "cifar_resnet8_x0_25", "-j", "0", "--train-images", "20", "-b", "20"]
 WORDS += ["--epochs", "1", "--tensorboard", "0", "-o", "runs", "--experiment"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgd.cli.main import COMMANDS
-from mgd.engine.config import RunConfig
+from mgd.engine.options.config import RunConfig
 
 # A case must not take long or much: no large images, no pool of processes, no whole demo.
 SMALL = ["--size", "8", "-j", "0", "--train-images", "20", "--epochs", "1", "-b", "20"]

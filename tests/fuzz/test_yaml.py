@@ -9,7 +9,7 @@ from cases import fuzz, fuzz_less
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgd.engine.config import RunConfig
+from mgd.engine.options.config import RunConfig
 
 WORDS = ["--size", "8", "-a", "cifar_resnet8_x0_25", "-j", "0", "--train-images", "20"]
 WORDS += ["--epochs", "1", "-b", "20", "--tensorboard", "0", "-o", "runs", "--experiment"]

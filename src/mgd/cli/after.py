@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mgd.cli.parser import Parser, is_code
-from mgd.engine.checkpoint import write_whole
+from mgd.engine.loop.checkpoint import write_whole
 from mgd.errors import InputError
 from mgd.models import load_trained
 from mgd.report import read_run, write_report

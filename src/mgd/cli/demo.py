@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mgd.cli.parser import Parser
 from mgd.data import DIGITS
-from mgd.engine.config import RunConfig
+from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
 from mgd.report import HEADINGS, Run, figures, read_run, summarize, write_report
 

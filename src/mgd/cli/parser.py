@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mgd.engine.config import RunConfig, read_yaml
+from mgd.engine.options.config import RunConfig, read_yaml
 from mgd.errors import InputError
 
 

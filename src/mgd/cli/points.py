@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mgd.cli.parser import Parser
-from mgd.discovery import discover_points, resolve_points
-from mgd.distillation_point import DistillationPoint
-from mgd.distiller import Distiller
 from mgd.errors import InputError
+from mgd.inside.discovery import discover_points, resolve_points
+from mgd.inside.points import PointList, points_to_plain
+from mgd.method.distiller import Distiller
+from mgd.method.point import DistillationPoint
+from mgd.method.rematch import update_matching
 from mgd.models import create_model
 from mgd.models.pairs import known_points
-from mgd.points import PointList, points_to_plain
-from mgd.rematch import update_matching
 
 _REPEATS = 3
 

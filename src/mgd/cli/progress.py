@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mgd.engine.runlog import Reporter, Row
+from mgd.engine.loop.runlog import Reporter, Row
 
 
 class RichReporter(Reporter):

@@ -10,13 +10,10 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from torch import nn
 
-from mgd.engine.checkpoint import State, load_checkpoint, newest_checkpoint
-from mgd.engine.config import RunConfig
-from mgd.engine.devices import launch, share
-from mgd.engine.metrics import Scores
-from mgd.engine.networks import build_networks, build_objective
-from mgd.engine.pipeline import build_pipeline, telling_of_dead_workers
-from mgd.engine.runlog import (
+from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
+from mgd.engine.loop.metrics import Scores
+from mgd.engine.loop.pipeline import build_pipeline, telling_of_dead_workers
+from mgd.engine.loop.runlog import (
     BAD_IMAGES,
     Reporter,
     RunFolder,
@@ -24,8 +21,11 @@ from mgd.engine.runlog import (
     write_bad_images,
     write_per_class,
 )
-from mgd.engine.state import adopt_best, restore
-from mgd.engine.trainer import Trainer
+from mgd.engine.loop.state import adopt_best, restore
+from mgd.engine.loop.trainer import Trainer
+from mgd.engine.options.config import RunConfig
+from mgd.engine.runtime.devices import launch, share
+from mgd.engine.tasks.networks import build_networks, build_objective
 from mgd.errors import InputError
 
 logger = logging.getLogger(__name__)

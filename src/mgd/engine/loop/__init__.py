@@ -1,0 +1,1 @@
+"""How a run goes on: the training loop, and the parts that watch, measure and save it."""

@@ -1,0 +1,1 @@
+"""What a run is: options, their ranges, and the checks that concern several of them."""

@@ -1,0 +1,172 @@
+"""Devices: from flags to a launched Fabric."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Generic, TypeVar
+from urllib.parse import urlparse
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.dp import DataParallelStrategy
+from lightning_fabric.strategies.strategy import Strategy
+from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from mgd.data.loading import mix
+from mgd.engine.options.config import DeviceConfig, RunConfig
+from mgd.errors import InputError, RunError
+
+Result = TypeVar("Result")
+PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def launch(config: RunConfig, run: Callable[[Fabric, RunConfig], Result]) -> Result:
+    """Calls `run` on every device that the flags ask for, and returns rank 0's result.
+
+    Under torchrun this process is one rank already; otherwise DDP spawns its processes, and if
+    one dies the others are ended and its error is raised here.
+    """
+    fabric = build_fabric(config.devices, config.distillation.mgd_tracking)
+    if isinstance(fabric.strategy, DDPStrategy) and not _under_torchrun():
+        try:
+            sealed: _Sealed[Result] = fabric.launch(partial(_call, run=run, config=config))
+        except ProcessRaisedException as error:
+            # The error of a spawned process comes as text, its traceback in front.
+            told = re.search(r"^mgd\.errors\.(\w+): (.*)", str(error), re.MULTILINE)
+            if told is None:
+                raise
+            kind = RunError if told[1] == RunError.__name__ else InputError
+            raise kind(told[2]) from error
+        except ProcessExitedException as error:
+            raise RunError(
+                f"a process of the run died ({error}), the others were ended; go on from the last "
+                "checkpoint with --resume auto"
+            ) from error
+        return sealed.value
+    fabric.launch()
+    return run(fabric, config)
+
+
+class _Sealed(Generic[Result]):
+    """Carries a value past Fabric, which takes collections apart but not frozen dataclasses."""
+
+    def __init__(self, value: Result):
+        self.value = value
+
+
+def _call(
+    fabric: Fabric, run: Callable[[Fabric, RunConfig], Result], config: RunConfig
+) -> _Sealed[Result]:
+    if not fabric.is_global_zero:  # which would say everything once more
+        logging.getLogger("mgd").setLevel(logging.ERROR)
+    try:
+        return _Sealed(run(fabric, config))
+    finally:
+        # A process that ends with gloo's threads still running may be aborted for it.
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def build_fabric(config: DeviceConfig, tracking: str = "pass") -> Fabric:
+    """Chooses accelerator, strategy and precision.
+
+    Raises:
+        InputError: For devices that are not there or flags that contradict each other.
+    """
+    gpus = torch.cuda.device_count()
+    if config.gpu is not None and config.gpu >= max(gpus, 1):
+        raise InputError(f"--gpu {config.gpu} is not there; {gpus} GPUs are visible")
+    if config.precision == "fp16" and not gpus:
+        raise InputError("--precision fp16 needs a GPU; use bf16 or 32 on a CPU")
+    if config.rank >= config.world_size:
+        raise InputError(f"--rank {config.rank} must be below --world-size {config.world_size}")
+    if gpus and config.devices > gpus:
+        raise InputError(f"--devices {config.devices}: only {gpus} GPUs are visible")
+    mode = _mode(config, gpus)
+    strategy: Strategy | str = "auto"
+    if mode == "dp":
+        strategy = DataParallelStrategy()
+        if tracking == "online":
+            raise InputError(
+                "--mgd-tracking online: DataParallel's replicas forget; use --parallel ddp"
+            )
+    elif mode == "ddp":
+        strategy = _ddp(config, gpus)
+    return Fabric(
+        accelerator="auto",
+        devices=_devices(config, gpus, mode),
+        num_nodes=_num_nodes(config),
+        strategy=strategy,
+        precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
+    )
+
+
+def _mode(config: DeviceConfig, gpus: int) -> str:
+    """Resolves --parallel auto; the seed's default is DataParallel where several GPUs are seen."""
+    if config.parallel != "auto":
+        return config.parallel
+    if config.multiprocessing_distributed or config.world_size > 1 or _under_torchrun():
+        return "ddp"
+    if config.gpu is not None:
+        return "single"
+    if gpus > 1 and config.devices != 1:
+        return "dp"
+    return "ddp" if not gpus and config.devices > 1 else "single"
+
+
+def _devices(config: DeviceConfig, gpus: int, mode: str) -> int | list[int]:
+    if _under_torchrun():
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    if config.gpu is not None and gpus:
+        return [config.gpu]
+    if mode == "single":
+        return 1
+    return config.devices or max(1, gpus)
+
+
+def _ddp(config: DeviceConfig, gpus: int) -> DDPStrategy:
+    if not _under_torchrun():
+        address = urlparse(config.dist_url)
+        if address.scheme not in ("tcp", "env") or (address.scheme == "tcp" and not address.port):
+            raise InputError(f"--dist-url {config.dist_url} must look like tcp://host:port")
+        if address.scheme == "tcp":
+            os.environ["MASTER_ADDR"] = address.hostname or "localhost"
+            os.environ["MASTER_PORT"] = str(address.port)
+        os.environ["NODE_RANK"] = str(config.rank)
+    backend = config.dist_backend
+    if backend == "auto":
+        backend = "nccl" if gpus else "gloo"
+    if backend == "nccl" and not gpus:
+        raise InputError("--dist-backend nccl needs GPUs; use gloo on CPUs")
+    method = "popen" if _under_torchrun() else "spawn"
+    return DDPStrategy(process_group_backend=backend, start_method=method)  # type: ignore[arg-type]
+
+
+def _num_nodes(config: DeviceConfig) -> int:
+    if _under_torchrun():
+        return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
+    return config.world_size
+
+
+def share(tensors: Iterable[Tensor]) -> None:
+    """Gives every rank the tensors of rank 0; nothing to do in a single process."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
+def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
+    """Seeds torch, so that what a step draws is a function of these numbers alone."""
+    value = mix(mix(seed, epoch, step), rank, 0)
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(value)
+
+
+def _under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ

@@ -1,0 +1,140 @@
+"""Networks of a run: created, loaded and, for distillation, joined."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from mgd.engine.loop.pipeline import Pipeline
+from mgd.engine.options.config import RunConfig, read_yaml
+from mgd.engine.runtime.sync_bn import synchronize
+from mgd.engine.tasks.folding import fold_batch_norms
+from mgd.engine.tasks.objective import Objective
+from mgd.errors import InputError
+from mgd.inside.points import PairLike, points_from_plain
+from mgd.method.distiller import Distiller
+from mgd.models import PRETRAINED, create_model, load_trained
+from mgd.models.pairs import known_points
+from mgd.models.weights import load_backbone, read_weights
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {"": None, "32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def build_networks(
+    config: RunConfig, pipeline: Pipeline, device: torch.device
+) -> tuple[nn.Module, nn.Module | None]:
+    """Creates the student and, if the run has one, the teacher, on the device.
+
+    A training run has a teacher if it distils; an evaluation, if one is named.
+    """
+    named = bool(config.networks.teacher or config.networks.teacher_resume)
+    distils = config.distillation.distiller != "none"
+    student = _student(config, pipeline.num_classes)
+    if config.devices.sync_bn:
+        student = synchronize(student)
+    teacher = None
+    if named if config.output.evaluate else distils:
+        teacher = _to(_teacher(config, pipeline.num_classes), device, pipeline.channels_last)
+    return _to(student, device, pipeline.channels_last), teacher
+
+
+def _student(config: RunConfig, num_classes: int) -> nn.Module:
+    pretrained = config.networks.use_pretrained == 1 or config.networks.pretrained
+    path = config.networks.student_resume
+    if config.output.evaluate and not path and not pretrained:
+        raise InputError("nothing to evaluate: give --student-resume FILE or --use-pretrained 1")
+    if config.output.evaluate and path:
+        return load_trained(config.networks.arch, path, num_classes)
+    weights = PRETRAINED if pretrained and not path else None
+    student = create_model(config.networks.arch, num_classes, weights)
+    if path:
+        load_backbone(student, read_weights(path), path)
+    return student
+
+
+def _teacher(config: RunConfig, num_classes: int) -> nn.Module:
+    name, path = config.teacher_name, config.networks.teacher_resume
+    if path:
+        return load_trained(name, path, num_classes)
+    if config.networks.use_pretrained == 0:
+        logger.warning("the teacher has random weights; give --teacher-resume FILE to teach")
+        return create_model(name, num_classes)
+    return create_model(name, num_classes, PRETRAINED)
+
+
+def build_objective(
+    config: RunConfig, student: nn.Module, teacher: nn.Module | None, pipeline: Pipeline
+) -> Objective:
+    """Builds the student's loss; with a teacher, joined at the points that the flags name."""
+    options = config.distillation
+    if teacher is None:
+        if config.devices.compile:
+            student.compile()
+        return Objective(student, options)
+    with_kd = options.distiller == "kd" or options.mgd_with_kd == 1
+    distiller = Distiller(
+        teacher,
+        student,
+        points=choose_points(config, teacher, student),
+        reducer=options.mgd_reducer,
+        example=pipeline.example(),
+        kd_temperature=options.kd_temperature if with_kd else None,
+        solver=options.mgd_solver,
+        method="mgd" if options.distiller == "kd" else options.distiller,
+        kd=options.kd,
+        dkd_beta=options.dkd_beta,
+    )
+    distiller.teacher_precision = DTYPES[config.devices.teacher_precision]
+    if config.devices.fold_teacher:
+        taps = [point.pair.teacher for point in distiller.iter_points()]
+        fold_batch_norms(teacher, pipeline.example(), taps)
+    if config.devices.sync_bn:
+        distiller.points = synchronize(distiller.points)
+    if config.devices.compile:
+        compile_networks(distiller)
+    return Objective(distiller, options)
+
+
+def compile_networks(distiller: Distiller, backend: str = "inductor") -> None:
+    """Compiles the inner modules, before DDP wraps them; matching and losses stay as they are."""
+    # Both networks also by themselves, as validation runs them.
+    tapped = (distiller.tapped_teacher, distiller.tapped_student)
+    for module in (*tapped, distiller.teacher, distiller.student):
+        module.compile(backend=backend)
+
+
+def choose_points(
+    config: RunConfig, teacher: nn.Module, student: nn.Module
+) -> Literal["auto"] | Sequence[PairLike]:
+    """Returns a run's points: the user's file, the known pair's, or "auto".
+
+    Raises:
+        InputError: If the file is no YAML list of points.
+    """
+    given = config.distillation.points
+    if config.distillation.distiller == "kd":
+        return ()
+    if given not in ("", "auto"):
+        return points_from_plain(teacher, student, _read_list(Path(given)))
+    known = known_points(config.teacher_name, config.networks.arch)
+    return known if known and not given else "auto"
+
+
+def _read_list(path: Path) -> list[object]:
+    entries = read_yaml(path, "--points")
+    if not isinstance(entries, list):
+        raise InputError(f"--points {path} holds no list; make one with mgd points --format yaml")
+    return entries
+
+
+def _to(network: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
+    """Moves a network, in the memory order asked for."""
+    if channels_last:
+        # torch's stubs know this keyword in tensors' `to` alone.
+        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(device)

@@ -1,0 +1,67 @@
+"""Baselines: what others put between two layers, where the method of this package matches.
+
+Both learn a 1x1 convolution from the student's channels to the teacher's, which is thrown away
+after training. They stand at the same points and see the same features as the matching does, so
+that a comparison differs in nothing else.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mgd.inside.points import PointPair
+from mgd.method.point import DistillationPoint
+from mgd.tensors.losses import partial_l2
+
+
+class ProjectedPoint(DistillationPoint):
+    """A learned projection of the student to the teacher's channels."""
+
+    def __init__(self, pair: PointPair, bias: bool):
+        super().__init__(pair)
+        self.projection = nn.Conv2d(
+            pair.student_shape[0], pair.teacher_shape[0], kernel_size=1, bias=bias
+        )
+
+    @property
+    def num_channels(self) -> int:
+        """The teacher's."""
+        return self.pair.teacher_shape[0]
+
+
+class OverhaulPoint(ProjectedPoint):
+    """OFD: the partial L2 and margins of the matching, behind a convolution and a BatchNorm.
+
+    Heo et al., "A Comprehensive Overhaul of Feature Distillation", ICCV 2019,
+    https://arxiv.org/abs/1904.01866. The direct test of whether a matching can take the place of
+    the learned convolution.
+    """
+
+    def __init__(self, pair: PointPair):
+        super().__init__(pair, bias=False)
+        self.norm = nn.BatchNorm2d(pair.teacher_shape[0])
+
+    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Returns the partial L2 (B,) over the teacher's channels."""
+        return partial_l2(self.norm(self.projection(student)), teacher, self.margin)
+
+
+class HintPoint(ProjectedPoint):
+    """FitNet: the squared distance of a learned projection to the teacher.
+
+    Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015,
+    https://arxiv.org/abs/1412.6550; trained along with the student, as later comparisons do,
+    instead of in a stage before it.
+    """
+
+    def __init__(self, pair: PointPair):
+        super().__init__(pair, bias=True)
+
+    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Returns the squared distance (B,), summed over channels and positions."""
+        projected = self.projection(student)
+        with torch.autocast(projected.device.type, enabled=False):
+            difference: Tensor = projected.float() - teacher.detach().float()
+            return difference.square().sum((1, 2, 3))
+
+
+BASELINES: dict[str, type[OverhaulPoint | HintPoint]] = {"fitnet": HintPoint, "ofd": OverhaulPoint}
