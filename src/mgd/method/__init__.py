@@ -1,1 +1,1 @@
-"""What a student is trained towards: matchings, targets, and the distiller that joins both networks."""
+"""What a student is trained towards: matchings, targets, and the distiller around them."""

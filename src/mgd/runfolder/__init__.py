@@ -1,1 +1,1 @@
-"""The record that a run leaves on the disk: its files, how they are written and how they are read."""
+"""What a run leaves on the disk: names of files, typed records, whole writes, reading."""
