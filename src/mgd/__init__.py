@@ -7,10 +7,11 @@ from mgd.errors import InputError, TapError
 from mgd.inside.discovery import discover_points
 from mgd.inside.points import PointList, PointPair, points_from_plain, points_to_plain
 from mgd.inside.taps import Tap, TappedModel
-from mgd.method.distiller import Distilled, Distiller
-from mgd.method.matcher import ChannelMatcher
-from mgd.method.point import DistillationPoint, MatchedPoint
-from mgd.method.rematch import MatchingReport, RematchSchedule, update_matching
+from mgd.method.distiller import Distiller
+from mgd.method.learner import Distilled, Guidance
+from mgd.method.matcher import ChannelMatcher, MatchingReport
+from mgd.method.point import DistillationPoint, DistillationPoints, MatchedPoint
+from mgd.method.rematch import RematchSchedule, update_matching
 from mgd.models import create_model
 from mgd.tensors.assignment import SOLVERS, assign
 from mgd.tensors.distance import channel_distance
@@ -25,8 +26,10 @@ __all__ = [
     "SOLVERS",
     "ChannelMatcher",
     "DistillationPoint",
+    "DistillationPoints",
     "Distilled",
     "Distiller",
+    "Guidance",
     "InputError",
     "MatchedPoint",
     "MatchingReport",

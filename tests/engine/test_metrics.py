@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mgd.engine.loop.metrics import evaluate
+from mgd.engine.loop.evaluation import evaluate
 from mgd.errors import InputError
 
 K = 7

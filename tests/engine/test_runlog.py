@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mgd.engine.loop.metrics import Scores
+from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.runlog import RunFolder, read_summary, write_per_class
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train

@@ -207,7 +207,7 @@ def test_training_afterwards_needs_no_warning(caplog):
 
 
 def test_without_points_there_is_nothing_to_report():
-    assert mgd.update_matching(make(points=()), batches()) == []
+    assert mgd.update_matching(make(points=(), kd_weight=1.0), batches()) == []
 
 
 def test_one_report_per_point_in_order():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mgd.cli.parser import Parser, add_run_options, read_run_options
 from mgd.cli.progress import RichReporter
-from mgd.engine.loop.metrics import Scores
+from mgd.engine.loop.evaluation import Scores
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import Outcome, evaluate_networks
 from mgd.engine.run import train as run_training

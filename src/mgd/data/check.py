@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
+from mgd import ranks
 from mgd.data.splits import Split, Splits, Subset
 from mgd.errors import InputError
 
@@ -50,9 +50,8 @@ def drop_bad_images(splits: Splits, workers: int) -> tuple[Splits, list[str]]:
 
 
 def _faults(split: Split, workers: int) -> list[str]:
-    ranks = dist.get_world_size() if dist.is_initialized() else 1
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    mine = range(rank, len(split), ranks)
+    num_ranks = ranks.num_ranks()
+    mine = range(ranks.rank(), len(split), num_ranks)
     loader = DataLoader(
         _Faults(split),
         sampler=mine,
@@ -62,11 +61,8 @@ def _faults(split: Split, workers: int) -> list[str]:
         generator=torch.Generator(),  # else the networks would start from other weights
     )
     found = [fault for batch in loader for fault in batch]
-    if ranks == 1:
-        return found
-    shares: list[list[str]] = [[] for _ in range(ranks)]
-    dist.all_gather_object(shares, found)
-    return [shares[index % ranks][index // ranks] for index in range(len(split))]
+    shares = ranks.gather_objects(found)
+    return [shares[index % num_ranks][index // num_ranks] for index in range(len(split))]
 
 
 def _check_left(name: str, split: Split, classes: Sequence[str]) -> None:

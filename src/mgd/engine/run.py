@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
-from mgd.engine.loop.metrics import Scores
+from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.pipeline import build_pipeline, telling_of_dead_workers
 from mgd.engine.loop.runlog import (
     BAD_IMAGES,

@@ -1,287 +1,275 @@
 """Distiller: a teacher, a student and the points where one follows the other."""
 
 import logging
-import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import InputError
-from mgd.inside.discovery import discover_points, resolve_points
-from mgd.inside.points import PairLike, PointPair
+from mgd.inside.points import PairLike
 from mgd.inside.probe import evaluating
 from mgd.inside.taps import TappedModel
-from mgd.method.baselines import BASELINES
-from mgd.method.point import DistillationPoint, MatchedPoint
-from mgd.method.running import RunningSums
-from mgd.tensors.logits import LOGIT_LOSSES, decoupled_kd
-from mgd.tensors.margin import margin_from_norm
-from mgd.tensors.reducers import REDUCERS
+from mgd.method.choices import choose_pairs, make_points
+from mgd.method.learner import Distilled, Guidance, Learner, LogitTerm
+from mgd.method.matcher import MatchingReport
+from mgd.method.point import DistillationPoints
+from mgd.method.teacher import FrozenTeacher
+from mgd.method.weights import feature_weights
 
 logger = logging.getLogger(__name__)
 
 
-class Distilled(NamedTuple):
-    """What one forward of a `Distiller` gives."""
-
-    logits: Tensor
-    """The student's output as the network returns it: (B, K) for a classifier."""
-    point_losses: Float[Tensor, "batch points"]
-    """Loss of each image at each point, unweighted; see `mgd.point_weights`."""
-    kd_loss: Float[Tensor, " batch"]
-    """Loss on the logits of each image; zeros with `kd_temperature=None`."""
-
-
-METHODS = ("mgd", *BASELINES)
-"""What a distiller can do at its points."""
-
-
 class Distiller(nn.Module):
-    """Runs teacher and student on a batch and measures how far the student is from its teacher.
+    """Runs teacher and student on a batch and returns the loss that the teacher adds.
 
-    Matching Guided Distillation (Yue et al., ECCV 2020; not Masked Generative Distillation):
-    no adapter is trained, only the student and one BatchNorm a point. The networks are used as
-    they are. The teacher is frozen: no gradients, always in eval mode, not in `state_dict()`.
+    Matching Guided Distillation (Yue et al., ECCV 2020, https://arxiv.org/abs/2008.09958; not
+    Masked Generative Distillation). No adapter is trained, only the student and one BatchNorm per
+    point. The networks are used as they are. The teacher is frozen: no gradients, always in eval
+    mode, not in `state_dict()`. A whole training loss is
+    `F.cross_entropy(out.output, labels, ignore_index=-1) + out.loss.mean()`.
 
-    The matching starts from `example`; `mgd.update_matching` solves it on training images.
+    The first matching comes from `example` alone. Call `mgd.update_matching` with training images
+    before the first epoch, and again every epoch or two.
 
     Args:
-        teacher: Trained network.
-        student: Network to train; may be pretrained.
-        points: "auto" discovers them; or pairs `(teacher path, student path)`, see `Tap.parse`;
-            or `PointPair`s; from the input to the output of the networks. None, `()`, leaves
-            logit KD alone.
-        reducer: A name in `REDUCERS`.
-        example: A batch of images as the networks take it, (B, C, H, W), on their device.
-            Needed.
-        kd_temperature: Above 0; `None` for networks whose outputs are not logits (B, K) of
-            the same classes.
-        solver: As in `mgd.assign`.
-        method: "mgd", or a baseline at the same points: "ofd", "fitnet"; see `mgd.baselines`.
-        kd: The loss on the logits, a name in `LOGIT_LOSSES`; "dkd" needs the labels in `forward`.
+        teacher: Trained network, on the device of `example`.
+        student: Network to train, another object; may be pretrained.
+        example: A batch of images as the networks take them, (B, C, H, W), at the training size.
+        points: "auto" finds them; or pairs `(teacher path, student path)`, see `mgd.Tap.parse`;
+            or `PointPair`s; from the input to the output of the networks. With `()` the teacher
+            guides the logits alone.
+        reducer: A name in `mgd.REDUCERS`: how matched teacher channels become one target.
+        feature_weight: Weight of the features' loss: of its weighted mean per element, at least 0.
+            "auto" is 20, and less below 4 000 elements; see `mgd.method.weights`. The best value
+            differs between data sets by a factor of 10: try 3, 10, 30 on validation images.
+        kd_weight: Weight of the loss on the logits, at least 0. 0 leaves it out; then the outputs
+            of the networks may be anything.
+        kd_temperature: Divides the logits, above 0.
+        kd: The loss on the logits, a name in `mgd.LOGIT_LOSSES`; "dkd" needs `labels`.
         dkd_beta: As in `mgd.decoupled_kd`.
+        loss_factor: The paper's way to weigh, in place of `feature_weight`: divides the features'
+            loss, a sum over elements. 1e4 is published for ImageNet at 224 px.
+        solver: A name in `mgd.SOLVERS`, as in `mgd.assign`.
+        method: "mgd", or a baseline at the same points: "ofd", "fitnet"; see
+            `mgd.method.baselines`.
+        teacher_precision: Type of the teacher's arithmetic, such as `torch.bfloat16`. `None` is
+            that of the autocast around the forward.
 
     Raises:
-        InputError: For a name, point or example that cannot be used.
+        InputError: For a name, weight, point or example that cannot be used, for one network given
+            twice, and for a distiller with nothing to teach.
 
     Example:
-        >>> with mgd.Distiller(teacher, student, example=images) as distiller:
-        ...     mgd.update_matching(distiller, loader)
-        ...     logits, point_losses, kd_loss = distiller(images)
+        >>> import torch, mgd
+        >>> teacher = mgd.create_model("cifar_resnet8", num_classes=10)
+        >>> student = mgd.create_model("cifar_resnet8_x0_5", num_classes=10)
+        >>> images, labels = torch.randn(4, 3, 32, 32), torch.tensor([3, 1, 4, 1])
+        >>> with mgd.Distiller(teacher, student, images) as distiller:
+        ...     reports = mgd.update_matching(distiller, [images])
+        ...     out = distiller(images, labels)
+        >>> out.loss.shape, list(out.terms)
+        (torch.Size([4]), ['mgd_1', 'mgd_2', 'mgd_3'])
     """
 
     def __init__(
         self,
         teacher: nn.Module,
         student: nn.Module,
+        example: Tensor,
         points: Literal["auto"] | Sequence[PairLike] = "auto",
         reducer: str = "amp",
-        example: Tensor | None = None,
-        kd_temperature: float | None = 1.5,
-        solver: str = "scipy",
-        method: str = "mgd",
+        *,
+        feature_weight: float | Literal["auto"] = "auto",
+        kd_weight: float = 0.0,
+        kd_temperature: float = 1.5,
         kd: str = "kd",
         dkd_beta: float = 8.0,
+        loss_factor: float | None = None,
+        solver: str = "scipy",
+        method: str = "mgd",
+        teacher_precision: torch.dtype | None = None,
     ):
         super().__init__()
-        if example is None:
-            raise InputError("Distiller needs `example`, a batch of images as the networks take it")
-        _check_name("reducer", reducer, REDUCERS)
-        _check_name("method", method, METHODS)
-        _check_name("kd", kd, LOGIT_LOSSES)
-        if kd_temperature is not None and not kd_temperature > 0:
-            raise InputError(f"`kd_temperature` (={kd_temperature}) must be above 0, or None")
-        self.teacher_precision: torch.dtype | None = None
-        """Type of the teacher's arithmetic; `None`: that of the autocast around the forward."""
-        self.tracking = False
-        """Whether training steps add to the statistics of the points."""
-        self.method, self.kd, self.dkd_beta = method, kd, dkd_beta
-        self.kd_temperature = kd_temperature
-        pairs = _choose(teacher, student, example, points)
-        self.tapped_teacher = TappedModel(teacher, [pair.teacher for pair in pairs])
-        self.tapped_student = TappedModel(student, [pair.student for pair in pairs])
-        self.points = nn.ModuleList(
-            MatchedPoint(pair, REDUCERS[reducer], solver)
-            if method == "mgd"
-            else BASELINES[method](pair)
-            for pair in pairs
-        ).to(example.device)
-        self.matching_is_solved = not self.needs_images
-        self._margin_handles: list[RemovableHandle] = []
+        logit_term = LogitTerm(kd, kd_temperature, kd_weight, dkd_beta)
+        logit_term.check()
+        if teacher is student:
+            raise InputError("teacher and student are one network; give two, or a copy of one")
+        pairs = choose_pairs(teacher, student, example, points)
+        if not pairs and not kd_weight:
+            raise InputError("nothing to teach: there are no `points` and `kd_weight` is 0")
+        made = make_points(pairs, method, reducer, solver).to(example.device)
+        elements = [point.num_elements for point in made]
+        weights = feature_weights(elements, feature_weight, loss_factor)
+        tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
+        self._example_size = example.shape[-2:]
+        self.frozen_teacher = FrozenTeacher(teacher, tapped[0], teacher_precision)
+        self.learner = Learner(TappedModel(student, tapped[1]), made, method, weights, logit_term)
+        self._is_matched = not self.needs_images
         self.train(student.training)
         try:
             self._start(example)
         except Exception:
             self.close()
             raise
-        teacher.requires_grad_(False)
-        # DDP would otherwise send these with every step.
-        self._ddp_params_and_buffers_to_ignore = self.constants()
-        refresh = _MarginRefresh(self)
-        self._margin_handles = [
-            teacher.get_submodule(pair.norm).register_load_state_dict_post_hook(refresh)
-            for pair in pairs
-            if pair.norm is not None
-        ]
-        self.register_state_dict_post_hook(_drop_teacher)
+
+    def _start(self, example: Tensor) -> None:
+        """Checks both networks on the example, and takes a first matching and margins from it."""
+        teacher, student = self.frozen_teacher.tapped, self.learner.tapped_student
+        with evaluating(self), torch.no_grad():
+            teacher.check(example)
+            student.check(example)
+            outputs = teacher(example)[1], student(example)[1]
+        if self.learner.logit_term.weight:
+            _check_logits(*outputs)
+        self.observe(example)
+        for point in self.points.matched():
+            point.matcher.solve()
+            point.warn_of_dead_channels()
+        self.update_margins()
+        for pair in self.points.pairs:
+            if pair.norm is not None:
+                self.frozen_teacher.when_loaded(pair.norm, self.update_margins)
         self.register_load_state_dict_post_hook(_expect_no_teacher)
 
     @property
     def teacher(self) -> nn.Module:
         """The teacher, the same object that was given."""
-        return self.tapped_teacher.network
+        return self.frozen_teacher.network
 
     @property
     def student(self) -> nn.Module:
         """The student, the same object that was given."""
-        return self.tapped_student.network
+        return self.learner.tapped_student.network
+
+    @property
+    def points(self) -> DistillationPoints:
+        """The points, resolved; they print as a table. Each has a `pair` and a `margin`.
+
+        With method "mgd" each has a `matcher` and a `norm` as well.
+        """
+        return self.learner.points
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """The weight of each of `Distilled.terms`."""
+        return dict(self.learner.term_weights)
 
     @property
     def needs_images(self) -> bool:
         """Whether there is a matching or a margin to be taken from training images."""
-        return any(True for _ in self.running_sums())
+        return any(True for _ in self.points.running_sums())
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether matchings and margins come from training images, or from a loaded state."""
+        return self._is_matched
+
+    def mark_matched(self) -> None:
+        """Says that matchings and margins were set from elsewhere, and the example's are gone."""
+        self._is_matched = True
 
     def forward(
         self,
         images: Float[Tensor, "batch colours height width"],
         labels: Int64[Tensor, " batch"] | None = None,
+        track: bool = False,
     ) -> Distilled:
         """Runs both networks; see `Distilled`. Losses are float32, one value per image.
+
+        Under DDP wrap `distiller.learner` alone, and call
+        `wrapped(images, labels, distiller.guide(images))` in place of this.
+
+        Args:
+            images: (B, C, H, W), as the networks take them.
+            labels: Classes (B,), -1 for an image without one. Only kd="dkd" needs them.
+            track: Also add the batch to the statistics of the points, for `solve_matching`.
 
         Raises:
             InputError: If the loss on the logits needs labels and there are none.
         """
-        if self.training and not self.matching_is_solved:
+        distilled: Distilled = self.learner(images, labels, self.guide(images, track))
+        return distilled
+
+    @torch.no_grad()
+    def guide(
+        self, images: Float[Tensor, "batch colours height width"], track: bool = False
+    ) -> Guidance:
+        """Runs the teacher and returns what the learner needs of it.
+
+        Args:
+            images: (B, C, H, W), as the teacher takes them.
+            track: Whether the learner is to add the batch to the statistics of the points.
+        """
+        if self.training and not self._is_matched:
             logger.warning(
                 "the matching comes from `example` alone; call mgd.update_matching first"
             )
-            self.matching_is_solved = True
-        tracking = self.training and self.tracking
-        with torch.no_grad():
-            teacher_features, teacher_logits = self._run_teacher(images)
-            kept = [
-                features if tracking else point.keep(features)
-                for point, features in zip(self.iter_points(), teacher_features, strict=True)
-            ]
-        del teacher_features  # before the student's activations fill the memory
-        student_features, logits = self.tapped_student(images)
-        if tracking:
-            self._observe(student_features, kept)
-        losses = [
-            point(student, kept.pop(0))  # and is let go as soon as it is used
-            for point, student in zip(self.points, student_features, strict=True)
-        ]
-        zeros = torch.zeros(len(images), device=images.device)
-        kd_loss = zeros
-        if self.kd_temperature is not None:
-            kd_loss = self._kd(logits, teacher_logits, labels)
-        point_losses = torch.stack(losses, dim=1) if losses else zeros[:, None][:, :0]
-        return Distilled(logits, point_losses, kd_loss)
-
-    def _kd(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        assert self.kd_temperature is not None
-        if self.kd != "dkd":
-            return LOGIT_LOSSES[self.kd].loss(student, teacher, self.kd_temperature)
-        if labels is None:
-            raise InputError("kd='dkd' looks at the label's class: call distiller(images, labels)")
-        return decoupled_kd(student, teacher, labels, self.kd_temperature, self.dkd_beta)
+            self.mark_matched()  # said once
+        features, output = self.frozen_teacher(images)
+        if track or images.shape[-2:] != self._example_size:
+            return Guidance(list(features), output, track)
+        kept = [point.keep(maps) for point, maps in zip(self.points, features, strict=True)]
+        return Guidance(kept, output)
 
     @torch.no_grad()
     def observe(self, images: Float[Tensor, "batch colours height width"]) -> None:
         """Adds a batch to every point's statistics, both networks in eval mode."""
         with evaluating(self):
-            teacher_features, _ = self._run_teacher(images)
-            student_features, _ = self.tapped_student(images)
-        self._observe(student_features, teacher_features)
+            teacher, _ = self.frozen_teacher(images)
+            student, _ = self.learner.tapped_student(images)
+        self.learner.observe(student, teacher)
 
     @torch.no_grad()
-    def _observe(self, student_features: Iterable[Tensor], teacher_features: Iterable[Any]) -> None:
-        for point, student, teacher in zip(
-            self.iter_points(), student_features, teacher_features, strict=True
-        ):
-            point.observe(student, teacher)
+    def solve_matching(self) -> list[MatchingReport]:
+        """Solves every point's matching on the statistics that are there; renews the margins.
 
-    def _run_teacher(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
-        precision = self.teacher_precision
-        if precision is None:
-            return self.tapped_teacher(images)  # type: ignore[no-any-return]
-        enabled = precision != torch.float32
-        with torch.autocast(images.device.type, precision if enabled else None, enabled):
-            return self.tapped_teacher(images)  # type: ignore[no-any-return]
+        The statistics come from `observe`, or from forwards with `track=True`, and must be the
+        same on all ranks. `mgd.update_matching` does all of it with a loader.
 
-    def constants(self) -> list[str]:
-        """Names what never changes within an epoch: the teacher, the matchings, the margins."""
-        teacher = [f"tapped_teacher.{name}" for name in self.tapped_teacher.state_dict()]
-        points = [
-            f"points.{name}" for name, _ in self.points.named_buffers() if ".norm." not in name
-        ]
-        return teacher + points
+        Returns:
+            One report per matched point, in order; none for a baseline.
 
-    def iter_points(self) -> Iterator[DistillationPoint]:
-        """Yields the points, typed."""
-        for point in self.points:
-            assert isinstance(point, DistillationPoint)
-            yield point
-
-    def matched_points(self) -> Iterator[MatchedPoint]:
-        """Yields the points that have a matching: all with method "mgd", none with a baseline."""
-        return (point for point in self.iter_points() if isinstance(point, MatchedPoint))
-
-    def running_sums(self) -> Iterator[RunningSums]:
-        """Yields the statistics of all points."""
-        for point in self.iter_points():
-            yield from point.running_sums()
+        Raises:
+            RuntimeError: If there are no statistics.
+        """
+        start = time.perf_counter()
+        self.mark_matched()
+        self.update_margins()
+        reports = []
+        for point in self.points.matched():
+            report = point.matcher.rematch()
+            reports.append(
+                replace(report, point=point.pair.name, seconds=time.perf_counter() - start)
+            )
+        return reports
 
     def update_margins(self) -> None:
         """Recomputes every margin: from the teacher's BatchNorm, or else from the features seen.
 
-        Happens by itself when teacher weights are loaded and when the matching is updated.
+        This happens by itself when teacher weights are loaded and when a matching is solved.
+
+        Raises:
+            InputError: If the norm that a point names is no BatchNorm.
         """
-        for point in self.iter_points():
+        for point in self.points:
             if point.running_margin is not None:
                 point.margin.copy_(point.running_margin.compute())
                 continue
             assert point.pair.norm is not None
-            norm = self.teacher.get_submodule(point.pair.norm)
-            if not isinstance(norm, _BatchNorm):
-                raise InputError(
-                    f"point '{point.pair.name}': '{point.pair.norm}' is a "
-                    f"{type(norm).__name__}; the margin needs a BatchNorm, or none to measure it"
-                )
-            point.margin.copy_(margin_from_norm(norm))
-
-    def _start(self, example: Tensor) -> None:
-        """Checks both networks on the example and takes a first matching and margins from it."""
-        with evaluating(self), torch.no_grad():
-            self.tapped_teacher.check(example)
-            self.tapped_student.check(example)
-            _, teacher_logits = self.tapped_teacher(example)
-            _, student_logits = self.tapped_student(example)
-        if self.kd_temperature is not None:
-            _check_logits(teacher_logits, student_logits)
-        self.observe(example)
-        for point in self.matched_points():
-            _warn_of_dead_channels(point)
-            point.matcher.solve()
-        self.update_margins()
-
-    def train(self, mode: bool = True) -> "Distiller":
-        """Sets the mode of student and norms; the teacher stays in eval mode."""
-        super().train(mode)
-        self.tapped_teacher.eval()
-        return self
+            point.margin.copy_(self.frozen_teacher.margin(point.pair.norm))
 
     def close(self) -> None:
-        """Takes every hook out of both networks; the distiller cannot be used afterwards."""
-        self.tapped_teacher.close()
-        self.tapped_student.close()
-        for handle in self._margin_handles:
-            handle.remove()
+        """Gives both networks back: no hooks, and the teacher's modes and gradients as before.
+
+        The distiller cannot be used afterwards.
+        """
+        self.frozen_teacher.close()
+        self.learner.tapped_student.close()
 
     def __enter__(self) -> "Distiller":
         return self
@@ -290,73 +278,19 @@ class Distiller(nn.Module):
         self.close()
 
 
-class _MarginRefresh:
-    """Renews the margins when weights are loaded into the teacher; inert in copies of it."""
-
-    def __init__(self, distiller: Distiller | None = None):
-        self.distiller = weakref.ref(distiller) if distiller is not None else lambda: None
-
-    def __reduce__(self) -> tuple[type["_MarginRefresh"], tuple[()]]:
-        return _MarginRefresh, ()
-
-    def __call__(self, module: nn.Module, incompatible: Any) -> None:
-        distiller = self.distiller()
-        if distiller is not None:
-            distiller.update_margins()
-
-
-def _check_name(what: str, name: str, known: Iterable[str]) -> None:
-    if name not in known:
-        raise InputError(f"unknown {what} '{name}'; choose one of {', '.join(known)}")
-
-
-def _choose(
-    teacher: nn.Module,
-    student: nn.Module,
-    example: Tensor,
-    points: Literal["auto"] | Sequence[PairLike],
-) -> list[PointPair]:
-    if not isinstance(points, str):
-        return resolve_points(teacher, student, example, points)
-    if points != "auto":
-        raise InputError(
-            f"points '{points}' are unknown; give 'auto' or pairs (teacher path, student path)"
-        )
-    return discover_points(teacher, student, example)
-
-
-def _warn_of_dead_channels(point: MatchedPoint) -> None:
-    """Counts the channels that are zero everywhere: those have distance 2 to all others."""
-    is_dead = point.matcher.compute() == 2
-    for side, tap, dead in (
-        ("teacher", point.pair.teacher, is_dead.all(0)),
-        ("student", point.pair.student, is_dead.all(1)),
-    ):
-        if dead.any():
-            logger.warning(
-                "%s tap '%s': %d of %d channels are zero on every image of the example",
-                *(side, tap, int(dead.sum()), len(dead)),
-            )
-
-
 def _check_logits(teacher: Any, student: Any) -> None:
     shapes = [
         tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (teacher, student)
     ]
     if shapes[0] != shapes[1] or not isinstance(student, Tensor) or student.dim() != 2:
         raise InputError(
-            f"teacher output {shapes[0]} and student output {shapes[1]} are no logits of the same "
-            "classes; pass kd_temperature=None to distil features alone"
+            f"teacher output {shapes[0]} and student output {shapes[1]} are no logits (B, K) of "
+            "the same classes; set `kd_weight` to 0 to distil features alone"
         )
 
 
-def _drop_teacher(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
-    for key in [key for key in state if key.startswith(f"{prefix}tapped_teacher.")]:
-        del state[key]
-
-
 def _expect_no_teacher(module: Distiller, incompatible: Any) -> None:
-    module.matching_is_solved = True
+    module.mark_matched()
     incompatible.missing_keys[:] = [
-        key for key in incompatible.missing_keys if "tapped_teacher." not in key
+        key for key in incompatible.missing_keys if "frozen_teacher." not in key
     ]

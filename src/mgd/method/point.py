@@ -1,7 +1,8 @@
 """DistillationPoint: where one student layer follows one teacher layer, and how."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import logging
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, overload
 
 import torch
 import torch.nn.functional as F
@@ -9,25 +10,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mgd.errors import TapError
-from mgd.inside.points import PointPair
+from mgd.inside.points import PointList, PointPair
 from mgd.inside.taps import Tap
 from mgd.method.matcher import ChannelMatcher
 from mgd.method.running import RunningMargin, RunningSums
 from mgd.tensors.losses import partial_l2
 from mgd.tensors.reducers import Reducer
 
+logger = logging.getLogger(__name__)
+
 
 class Target(NamedTuple):
-    """Teacher features that are folded already."""
+    """Teacher features that are reduced already, as opposed to those a tap reads."""
 
     maps: Float[Tensor, "batch student height width"]
 
 
 class DistillationPoint(nn.Module):
-    """Two tapped layers, brought to one size; a subclass says how far they are apart.
+    """Two tapped layers, brought to one size; a subclass says how far apart they are.
 
     Args:
-        pair: A resolved `PointPair`.
+        pair: A resolved `PointPair`, with shapes.
     """
 
     margin: Tensor
@@ -42,13 +45,25 @@ class DistillationPoint(nn.Module):
     def forward(
         self,
         student: Float[Tensor, "batch student rows columns"],
-        teacher: Float[Tensor, "batch teacher height width"],
+        teacher: Float[Tensor, "batch teacher height width"] | Target,
     ) -> Float[Tensor, " batch"]:
-        """Returns the loss of each image, summed over channels and positions."""
+        """Returns the loss of each image, summed over channels and positions.
+
+        Args:
+            student: As the student's tap reads it.
+            teacher: As the teacher's tap reads it, or as `keep` returns it.
+
+        Raises:
+            TapError: If a tap's channels are not those of the start.
+        """
+        assert not isinstance(teacher, Target)  # only a subclass makes one
         return self.loss(*self.align(student, teacher))
 
     def keep(self, teacher: Tensor) -> Tensor | Target:
-        """Returns all that the loss needs of the teacher's features, in little memory."""
+        """Returns all that the loss needs of the teacher's features, in as little memory as it can.
+
+        Only for images of the size that the point was made with.
+        """
         return teacher
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -67,7 +82,7 @@ class DistillationPoint(nn.Module):
         return self.num_channels * height * width
 
     def observe(self, student: Tensor, teacher: Tensor) -> None:
-        """Adds a batch to the statistics."""
+        """Adds a batch, as the taps read it, to the statistics."""
         student, teacher = self.align(student, teacher)
         self.observe_aligned(student, teacher)
         if self.running_margin is not None:
@@ -88,16 +103,20 @@ class DistillationPoint(nn.Module):
         """
         _check_channels(self.pair.student, student, self.pair.student_shape[0])
         _check_channels(self.pair.teacher, teacher, self.pair.teacher_shape[0])
-        return _to_one_size(student, teacher)
+        size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
+        return _pool(student, size), _pool(teacher, size)
 
 
 class MatchedPoint(DistillationPoint):
     """Matching Guided Distillation: one target per student channel, made of matched channels.
 
+    The teacher's features are pooled to the student's size first and reduced then, at every image
+    size: this is also how the channel distances are measured.
+
     Args:
-        pair: A resolved `PointPair`.
+        pair: A resolved `PointPair`, with shapes.
         reducer: How matched teacher channels become one target.
-        solver: As in `mgd.assign`.
+        solver: A name in `mgd.SOLVERS`, as in `mgd.assign`.
     """
 
     def __init__(self, pair: PointPair, reducer: Reducer, solver: str = "scipy"):
@@ -111,26 +130,32 @@ class MatchedPoint(DistillationPoint):
         student: Float[Tensor, "batch student rows columns"],
         teacher: Float[Tensor, "batch teacher height width"] | Target,
     ) -> Float[Tensor, " batch"]:
-        """Returns the loss of each image; `teacher` as the tap or `keep` gives it."""
+        """Returns the partial L2 of each image; see `DistillationPoint.forward`."""
         if not isinstance(teacher, Target):
-            return self.loss(*self.align(student, teacher))
+            return super().forward(student, teacher)
         _check_channels(self.pair.student, student, self.pair.student_shape[0])
-        return self._distance(*_to_one_size(student, teacher.maps))
+        size = (teacher.maps.shape[2], teacher.maps.shape[3])
+        if student.shape[2] < size[0] or student.shape[3] < size[1]:
+            raise TapError(
+                f"tap '{self.pair.student}' reads maps of {tuple(student.shape[2:])}, but larger "
+                "ones from other images of the same size; make a new distiller"
+            )
+        return self._partial_l2(_pool(student, size), teacher.maps)
 
     def keep(self, teacher: Tensor) -> Tensor | Target:
-        """Folds features, to a G-th of them, unless they need pooling to the student's size."""
-        if teacher.shape[2:] != self.pair.size:
-            return teacher
+        """Reduces the features, to a G-th of them, where the student is not smaller."""
+        if self.pair.size != self.pair.teacher_shape[1:]:
+            return teacher  # to be pooled first, which takes the student's features
         _check_channels(self.pair.teacher, teacher, self.pair.teacher_shape[0])
         return Target(self.matcher.select(teacher))
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Returns the partial L2 (B,) of the normalised student to its targets."""
-        return self._distance(student, self.matcher.select(teacher))
+        return self._partial_l2(student, self.matcher.select(teacher))
 
-    def _distance(self, student: Tensor, target: Tensor) -> Tensor:
+    def _partial_l2(self, student: Tensor, target: Tensor) -> Tensor:
         margin = self.matcher.reducer.margin(self.margin[self.matcher.matching])
-        # The target was made for this step alone.
+        # The target was made for this step alone, so its memory can be used.
         return partial_l2(self.norm(student), target, margin, inplace=True)
 
     @property
@@ -142,6 +167,60 @@ class MatchedPoint(DistillationPoint):
         """Adds to the channel distances; the norm takes no part in them."""
         self.matcher.update(student, teacher)
 
+    def warn_of_dead_channels(self) -> None:
+        """Logs how many channels of each tap are zero on every image seen."""
+        student, teacher = self.matcher.dead_channels()
+        for side, tap, dead in (
+            ("teacher", self.pair.teacher, teacher),
+            ("student", self.pair.student, student),
+        ):
+            if dead.any():
+                logger.warning(
+                    "%s tap '%s': %d of %d channels are zero on every image of the example",
+                    *(side, tap, int(dead.sum()), len(dead)),
+                )
+
+
+class DistillationPoints(nn.ModuleList):
+    """The points of a distiller, from the input to the output of the networks; prints as a table.
+
+    Args:
+        points: Any `DistillationPoint`s.
+    """
+
+    def __init__(self, points: Iterable[DistillationPoint]):
+        super().__init__(points)
+
+    @property
+    def pairs(self) -> PointList:
+        """The pairs of taps, which `mgd.points_to_plain` can save."""
+        return PointList(point.pair for point in self)
+
+    def __iter__(self) -> Iterator[DistillationPoint]:
+        for point in super().__iter__():
+            assert isinstance(point, DistillationPoint)
+            yield point
+
+    @overload
+    def __getitem__(self, index: slice) -> "DistillationPoints": ...
+    @overload
+    def __getitem__(self, index: int) -> DistillationPoint: ...
+    def __getitem__(self, index: int | slice) -> "DistillationPoint | DistillationPoints":
+        """Returns one point, or a part of the list."""
+        return super().__getitem__(index)  # type: ignore[return-value]  # torch says Module
+
+    def matched(self) -> Iterator[MatchedPoint]:
+        """Yields the points that have a matching: all with method "mgd", none with a baseline."""
+        return (point for point in self if isinstance(point, MatchedPoint))
+
+    def running_sums(self) -> Iterator[RunningSums]:
+        """Yields the statistics of all points."""
+        for point in self:
+            yield from point.running_sums()
+
+    def __str__(self) -> str:
+        return str(self.pairs)
+
 
 def _check_channels(tap: Tap, features: Tensor, channels: int) -> None:
     if features.shape[1] != channels:
@@ -149,11 +228,6 @@ def _check_channels(tap: Tap, features: Tensor, channels: int) -> None:
             f"tap '{tap}' reads {features.shape[1]} channels, but read {channels} when "
             "the distiller was made; make a new one for a changed network"
         )
-
-
-def _to_one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-    return _pool(student, size), _pool(teacher, size)
 
 
 def _pool(features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,34 +2,16 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from mgd import ranks
 from mgd.errors import InputError
 from mgd.method.distiller import Distiller
-from mgd.method.point import MatchedPoint
-
-
-@dataclass(frozen=True)
-class MatchingReport:
-    """What one update did at one point."""
-
-    point: str
-    cost_before: float
-    """Mean distance of the pairs matched before, on the new statistics, in [0, 4]."""
-    cost_after: float
-    """The same for the new pairs; never larger with an exact solver."""
-    churn: float
-    """Share of teacher channels that changed their student channel, in [0, 1]."""
-    dead_channels: int
-    """Student channels that are zero on every image seen."""
-    images: int
-    seconds: float
-    """Time of the whole update, all points."""
+from mgd.method.matcher import MatchingReport
 
 
 @dataclass(frozen=True)
@@ -38,6 +20,11 @@ class RematchSchedule:
 
     Args:
         every_epochs: Solve before epoch 0 and every so many epochs; 0 means only once.
+
+    Example:
+        >>> from mgd import RematchSchedule
+        >>> [epoch for epoch in range(6) if RematchSchedule(every_epochs=2).due(epoch)]
+        [0, 2, 4]
     """
 
     every_epochs: int = 1
@@ -54,31 +41,40 @@ def update_matching(
     """Measures channel distances over training images and solves every point's matching anew.
 
     Statistics start afresh; both networks run in eval mode. Under torch.distributed each rank
-    gives its own shard: the sums are added over the ranks and all take rank 0's matching.
-    Margins that are measured from features are renewed too.
+    gives its own share of the images: the sums are added over the ranks and all take rank 0's
+    matching. Margins that are measured from features are renewed too.
 
     Args:
         distiller: Not wrapped in DataParallel or DDP.
         loader: Batches of images, or tuples that start with images, under evaluation transforms.
-        max_images: Stop after this many, over all ranks together.
+        max_images: Stop after this many, over all ranks together; at least 1.
 
     Returns:
-        One report per matched point, in order; none for a baseline, whose margins alone, where
-        they are measured, are renewed.
+        One report per matched point, in order. A baseline has none; its margins, where they are
+        measured, are renewed.
 
     Raises:
         InputError: If the loader gives no images, or fewer than one is asked for.
 
     Example:
-        >>> for report in mgd.update_matching(distiller, loader): print(report.cost_after)
+        >>> import torch, mgd
+        >>> teacher = mgd.create_model("cifar_resnet8", num_classes=10)
+        >>> student = mgd.create_model("cifar_resnet8_x0_5", num_classes=10)
+        >>> loader = [(torch.randn(4, 3, 32, 32), torch.zeros(4))] * 3
+        >>> with mgd.Distiller(teacher, student, loader[0][0]) as distiller:
+        ...     for report in mgd.update_matching(distiller, loader, max_images=10):
+        ...         print(report.point, report.images)
+        layer1.0.relu -> layer1.0.relu 10
+        layer2.0.relu -> layer2.0.relu 10
+        layer3.0.relu -> layer3.0.relu 10
     """
     start = time.perf_counter()
     if max_images < 1:
         raise InputError(f"update_matching: `max_images` (={max_images}) must be at least 1")
-    distiller.matching_is_solved = True
-    if not distiller.needs_images:
+    distiller.mark_matched()
+    statistics = list(distiller.points.running_sums())
+    if not statistics:
         return []
-    statistics = list(distiller.running_sums())
     device = statistics[0].image_count.device
     for sums in statistics:
         sums.reset()
@@ -87,33 +83,14 @@ def update_matching(
     add_over_ranks(distiller)
     if not all(sums.image_count for sums in statistics):
         raise InputError("update_matching: the loader gave no images")
-    return solve_matching(distiller, start)
-
-
-@torch.no_grad()
-def solve_matching(distiller: Distiller, start: float | None = None) -> list[MatchingReport]:
-    """Solves every point's matching on the statistics that are there, and renews the margins.
-
-    For statistics from `distiller.observe`, or from training steps with `distiller.tracking`.
-
-    Args:
-        distiller: Whose statistics are the same on all ranks.
-        start: When the update began, by `time.perf_counter()`; default: now.
-
-    Returns:
-        One report per matched point, in order.
-    """
-    start = time.perf_counter() if start is None else start
-    distiller.update_margins()
-    return [_solve(point, start) for point in distiller.matched_points()]
+    reports = distiller.solve_matching()
+    return [replace(report, seconds=time.perf_counter() - start) for report in reports]
 
 
 def add_over_ranks(distiller: Distiller) -> None:
     """Gives every rank the statistics of all ranks together."""
-    if dist.is_initialized():
-        for sums in distiller.running_sums():
-            for statistic in sums.statistics():
-                dist.all_reduce(statistic)
+    sums = distiller.points.running_sums()
+    ranks.sum_over_ranks(tensor for each in sums for tensor in each.statistics())
 
 
 def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:
@@ -128,30 +105,5 @@ def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _share_of_this_rank(images: int) -> int:
-    if not dist.is_initialized():
-        return images
-    share, rest = divmod(images, dist.get_world_size())
-    return share + (dist.get_rank() < rest)
-
-
-def _solve(point: MatchedPoint, start: float) -> MatchingReport:
-    matcher = point.matcher
-    before, cost_before = matcher.matching.clone(), matcher.cost()
-    matcher.solve()  # on every rank, so that unusable distances end all of them
-    if dist.is_initialized():
-        dist.broadcast(matcher.matching, src=0)
-    return MatchingReport(
-        point=point.pair.name,
-        cost_before=cost_before,
-        cost_after=matcher.cost(),
-        churn=_churn(before, matcher.matching),
-        dead_channels=int((matcher.compute() == 2).all(1).sum()),
-        images=int(matcher.image_count),
-        seconds=time.perf_counter() - start,
-    )
-
-
-def _churn(before: Tensor, after: Tensor) -> float:
-    """Compares sets: the order of a student channel's teacher channels means nothing."""
-    kept = (before[:, None] == after[None]).any(0)
-    return 1 - float(kept.float().mean())
+    share, rest = divmod(images, ranks.num_ranks())
+    return share + (ranks.rank() < rest)

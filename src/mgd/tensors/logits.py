@@ -105,16 +105,18 @@ def dist_kd(student_logits: Logits, teacher_logits: Logits, temperature: float =
 
 @dataclass(frozen=True)
 class LogitLoss:
-    """A choice of `--kd`."""
+    """A loss on the logits, to choose by name."""
 
     title: str
     loss: Callable[..., Tensor]
-    """(student, teacher, temperature) -> (B,); "dkd" takes the labels after the teacher."""
+    """`(student, teacher, temperature) -> (B,)`; with `needs_labels` the labels (B,) stand after
+    the teacher, and `beta` can be set."""
+    needs_labels: bool = False
 
 
 LOGIT_LOSSES: dict[str, LogitLoss] = {
     "kd": LogitLoss("Hinton et al. 2015", logit_kd),
-    "dkd": LogitLoss("decoupled, Zhao et al. 2022", decoupled_kd),
+    "dkd": LogitLoss("decoupled, Zhao et al. 2022", decoupled_kd, needs_labels=True),
     "dist": LogitLoss("correlations, Huang et al. 2022", dist_kd),
 }
 

@@ -18,7 +18,8 @@ from mgd.models.weights import load_plain
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+"""2: every owner gives its own state; 1 was that of version 0.1.0."""
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}")
 State = dict[str, Any]
 
@@ -156,6 +157,32 @@ def newest_checkpoint(folder: Path) -> State | None:
     if faults:
         raise InputError(f"every checkpoint in '{folder}' is damaged; start a new --experiment")
     return None
+
+
+def whole_number(state: Mapping[str, Any], name: str) -> int:
+    """Returns a count from a checkpoint; a checksum says nothing about sense.
+
+    Raises:
+        InputError: If it is no whole number, or too large to be a count.
+    """
+    value = state[name]
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise InputError(
+            f"the checkpoint's {name} is {value!r}, not a whole number; use another copy"
+        )
+    return value
+
+
+def number(state: Mapping[str, Any], name: str) -> float:
+    """Returns a figure from a checkpoint.
+
+    Raises:
+        InputError: If it is no number.
+    """
+    value = state[name]
+    if not isinstance(value, (int, float)):
+        raise InputError(f"the checkpoint's {name} is {value!r}, no number; use another copy")
+    return value
 
 
 def checksum(state: Any) -> str:

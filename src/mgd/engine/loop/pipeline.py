@@ -1,10 +1,12 @@
 """Pipeline: a run's data, from files to normalised batches on this rank's device."""
 
+import logging
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -16,9 +18,12 @@ from mgd.data.check import drop_bad_images
 from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
 from mgd.data.splits import Split, Splits
 from mgd.data.transforms import Normalize, eval_transform, train_transform
-from mgd.engine.loop.metrics import Scores, evaluate
+from mgd.engine.loop.checkpoint import whole_number
+from mgd.engine.loop.evaluation import Scores, evaluate
 from mgd.engine.options.config import RunConfig
 from mgd.errors import InputError, RunError
+
+logger = logging.getLogger(__name__)
 
 Loader = DataLoader[Batch]
 
@@ -77,6 +82,20 @@ class Pipeline:
         """Evaluates a network on one part of the data."""
         batches = self.batches(loader)
         return evaluate(network, batches, self.prepare, self.num_classes, self.device)
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns how many training images there are."""
+        return {"images": len(self.splits.train)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Warns where the training images are not those of the state."""
+        then, now = whole_number(state, "images"), len(self.splits.train)
+        if then != now:
+            logger.warning(
+                "the checkpoint was made with %d training images, there are %d now: the run goes "
+                "on, but not as it would have without a stop",
+                *(then, now),
+            )
 
     def example(self) -> Tensor:
         """Returns two training images as the networks take them."""

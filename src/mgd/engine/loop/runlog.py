@@ -14,7 +14,7 @@ from typing import IO, Any
 import yaml
 
 from mgd.engine.loop.checkpoint import remove_leftovers, write_whole
-from mgd.engine.loop.metrics import Scores
+from mgd.engine.loop.evaluation import Scores
 from mgd.engine.options.config import RunConfig
 from mgd.errors import InputError, RunError
 from mgd.method.distiller import Distiller

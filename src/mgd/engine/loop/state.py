@@ -1,80 +1,78 @@
-"""State: what a checkpoint holds of a trainer, and how a trainer goes back to it."""
+"""State: what a checkpoint holds, put together from what each owner gives."""
 
-import logging
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 
-from mgd.engine.loop.checkpoint import State, save_checkpoint, save_student, write_whole
-from mgd.engine.loop.runlog import Row, RunFolder
+from mgd.engine.loop.checkpoint import State
+from mgd.engine.options.config import RunConfig
 from mgd.errors import InputError
 
-if TYPE_CHECKING:
-    from mgd.engine.loop.trainer import Trainer
-
-logger = logging.getLogger(__name__)
-
 _SAME = ("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-size")
+"""Options that a resumed run must share with the run that was saved."""
 
 
-def save_epoch(trainer: "Trainer", folder: RunFolder, row: Row, is_best: bool) -> None:
-    """Writes all that an epoch leaves; `last.ckpt` comes last, so that a kill repeats the epoch."""
-    folder.add_row(row)
-    if is_best:
-        save_checkpoint(capture(trainer), folder.path / "best.ckpt")
-        save_student(trainer.objective.student, folder.path / "student.safetensors")
-    save_last(trainer, folder)
+class Owner(Protocol):
+    """Whatever knows its own state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns it, as tensors and primitives in dicts and lists."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Goes back to it."""
 
 
-def save_last(trainer: "Trainer", folder: RunFolder) -> None:
-    """Writes `last.ckpt` and keeps the one before."""
-    save_checkpoint(capture(trainer), folder.path / "last.ckpt", keep_previous=True)
+class RunState:
+    """Collects the state of a run, and hands it back.
 
-
-def adopt_best(trainer: "Trainer", folder: RunFolder, source: Path) -> None:
-    """Takes the best epoch along where a run goes on in another folder than it began in."""
-    if source.resolve() == folder.path.resolve():
-        return
-    for name in ("best.ckpt", "student.safetensors"):
-        if not (source / name).is_file():
-            trainer.best = {"epoch": -1, "top1": -1.0, "top5": -1.0}  # the next epoch is the best
-            return
-        content = (source / name).read_bytes()
-        write_whole(folder.path / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
-
-
-def capture(trainer: "Trainer") -> State:
-    """Returns all that a resumed run needs, as tensors and primitives."""
-    distiller = trainer.distiller
-    return {
-        "student": trainer.objective.student.state_dict(),
-        "distiller": distiller.points.state_dict() if distiller else {},
-        "optimizer": trainer.optimizer.state_dict(),
-        "scheduler": trainer.scheduler.state_dict(),
-        "precision": trainer.fabric.strategy.precision.state_dict(),
-        "rng": torch.get_rng_state(),
-        "epoch": trainer.epoch,
-        "step": trainer.step,
-        "best": trainer.best,
-        "sums": trainer.meter.sums,
-        "skipped": trainer.watch.skipped,
-        "images": len(trainer.pipeline.splits.train),
-        "matching": trainer.matching,
-        "config": trainer.config.flat(),
-    }
-
-
-def restore(trainer: "Trainer", state: State) -> None:
-    """Takes a trainer back to a state.
-
-    Raises:
-        InputError: If it belongs to other networks or another method, or is not whole.
+    Args:
+        config: The run's options, saved and compared.
+        flat: Owners whose entries stand at the top of a checkpoint: task and progress.
+        named: Owners whose state stands under a name.
     """
+
+    def __init__(self, config: RunConfig, flat: list[Owner], named: Mapping[str, Owner]):
+        self.config, self.flat, self.named = config, flat, named
+
+    def state_dict(self) -> State:
+        """Returns all that a resumed run needs."""
+        state: State = {}
+        for owner in self.flat:
+            state |= owner.state_dict()
+        state |= {name: owner.state_dict() for name, owner in self.named.items()}
+        return {**state, "rng": torch.get_rng_state(), "config": self.config.flat()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Gives every owner its part.
+
+        Raises:
+            InputError: If the state belongs to other networks or another method, or is not whole.
+        """
+        with _telling_of_misfits():
+            self._check_options(state["config"])
+            for owner in self.flat:
+                owner.load_state_dict(state)
+            for name, owner in self.named.items():
+                owner.load_state_dict(state[name])
+            torch.set_rng_state(state["rng"])
+
+    def _check_options(self, saved: Mapping[str, Any]) -> None:
+        options = self.config.flat()
+        for name in _SAME:
+            if saved.get(name) != options[name]:
+                raise InputError(
+                    f"the checkpoint was made with --{name} {saved.get(name)}, not "
+                    f"{options[name]}; give the same, or another --experiment"
+                )
+
+
+@contextmanager
+def _telling_of_misfits() -> Iterator[None]:
+    """Turns what goes wrong while a state is loaded into one line."""
     try:
-        _check_values(state)
-        _check_config(trainer, state)
-        _restore(trainer, state)
+        yield
     except InputError:
         raise
     except KeyError as error:
@@ -88,53 +86,3 @@ def restore(trainer: "Trainer", state: State) -> None:
             "the checkpoint does not fit: its data had other classes, or its --points were "
             "others; give the options of its args.yaml, or another --experiment"
         ) from error
-
-
-def _check_values(state: State) -> None:
-    """Refuses what the loop could not count with; a checksum says nothing about sense."""
-    for name in ("epoch", "step", "skipped", "images"):
-        value = state.get(name, 0)
-        if type(value) is not int or not 0 <= value < 2**53:
-            raise InputError(
-                f"the checkpoint's {name} is {value!r}, not a whole number; use another copy"
-            )
-    best, matching = state["best"], state["matching"]
-    numbers = [best[name] for name in ("epoch", "top1", "top5")]
-    numbers += [matching[name] for name in ("matching_cost", "matching_churn")]
-    if not all(isinstance(number, (int, float)) for number in numbers):
-        raise InputError("the checkpoint's scores are no numbers; use another copy")
-
-
-def _check_config(trainer: "Trainer", state: State) -> None:
-    config = trainer.config.flat()
-    for name in _SAME:
-        if state["config"].get(name) != config[name]:
-            raise InputError(
-                f"the checkpoint was made with --{name} {state['config'].get(name)}, not "
-                f"{config[name]}; give the same, or another --experiment"
-            )
-
-
-def _restore(trainer: "Trainer", state: State) -> None:
-    trainer.objective.student.load_state_dict(state["student"])
-    if trainer.distiller is not None:
-        trainer.distiller.points.load_state_dict(state["distiller"])
-        trainer.distiller.matching_is_solved = True
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.scheduler.load_state_dict(state["scheduler"])
-    trainer.fabric.strategy.precision.load_state_dict(state["precision"])
-    torch.set_rng_state(state["rng"])
-    trainer.epoch, trainer.best = int(state["epoch"]), dict(state["best"])
-    trainer.step = min(int(state["step"]), trainer.pipeline.train_batches.num_batches)
-    trainer.matching = dict(state["matching"])
-    trainer.watch.skipped = int(state.get("skipped", 0))
-    trainer.tracking.restore(trainer.step)
-    if trainer.fabric.is_global_zero:  # whose sums are those of all ranks
-        trainer.meter.sums.copy_(state["sums"])
-    images = len(trainer.pipeline.splits.train)
-    if state.get("images", images) != images:
-        logger.warning(
-            "the checkpoint was made with %s training images, there are %d now: the run goes on, "
-            "but not as it would have without a stop",
-            *(state["images"], images),
-        )

@@ -1,6 +1,5 @@
-"""Trainer: one loop for base training and distillation."""
+"""Trainer: the one loop. What is trained, and towards what, is the task's to know."""
 
-import math
 import time
 import warnings
 from pathlib import Path
@@ -8,31 +7,33 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from mgd import ranks
 from mgd.data.loading import Batch
-from mgd.engine.loop.metrics import Pace, Scores, TermMeter
+from mgd.engine.loop.checkpoint import save_checkpoint, save_student
+from mgd.engine.loop.evaluation import Scores
+from mgd.engine.loop.meter import Pace, TermMeter
 from mgd.engine.loop.optim import build_optimizer, build_scheduler, lr_factor
 from mgd.engine.loop.pipeline import Pipeline
-from mgd.engine.loop.runlog import Reporter, Row, RunFolder, matching_columns, summary_columns
-from mgd.engine.loop.state import save_epoch, save_last
+from mgd.engine.loop.progress import Progress
+from mgd.engine.loop.runlog import Reporter, RunLog, epoch_record
+from mgd.engine.loop.state import RunState
 from mgd.engine.loop.watch import LossWatch
 from mgd.engine.options.config import RunConfig
-from mgd.engine.runtime.devices import seed_step, share
+from mgd.engine.runtime.devices import seed_step
 from mgd.engine.runtime.signals import StoppedError, StopSignals
-from mgd.engine.tasks.objective import Objective
-from mgd.engine.tasks.tracking import OnlineTracking
+from mgd.engine.tasks.task import Task
 from mgd.errors import InputError
-from mgd.method.distiller import Distiller
-from mgd.method.rematch import RematchSchedule, solve_matching, update_matching
+from mgd.runfolder import epoch_columns, names
 
 
 class Trainer:
-    """Trains a student, with or without a teacher.
+    """Trains a task's student, epoch by epoch, and saves what a resumed run needs.
 
     Args:
         fabric: Launched.
         config: The run.
         pipeline: Its data.
-        objective: Its networks and losses, on the device.
+        task: What is trained, on the device.
         reporter: Told what happens, on rank 0.
         home: The run folder, on every rank.
     """
@@ -42,118 +43,128 @@ class Trainer:
         fabric: Fabric,
         config: RunConfig,
         pipeline: Pipeline,
-        objective: Objective,
+        task: Task,
         reporter: Reporter,
         home: Path,
     ):
         self.fabric, self.config, self.pipeline = fabric, config, pipeline
-        self.objective, self.reporter = objective, reporter
-        self.distiller = objective.network if isinstance(objective.network, Distiller) else None
-        steps = pipeline.train_batches.num_batches
-        optimizer = build_optimizer(objective, config.schedule)
-        self.scheduler = build_scheduler(optimizer, config.schedule, steps)
-        self.model, self.optimizer = fabric.setup(objective, optimizer)
-        is_matched = config.distillation.distiller == "mgd"
-        self.rematch = RematchSchedule(config.distillation.mgd_update_freq if is_matched else 0)
-        self.tracking = OnlineTracking(config, self.distiller, self.rematch, steps)
-        self.epoch, self.step = config.schedule.start_epoch, 0
+        self.task, self.reporter = task, reporter
+        self.num_steps = pipeline.train_batches.num_batches
+        optimizer = build_optimizer(task.trained, config.schedule)
+        self.scheduler = build_scheduler(optimizer, config.schedule, self.num_steps)
+        task.setup(fabric)
+        self.optimizer = fabric.setup_optimizers(optimizer)
+        self.progress = Progress(config.schedule.start_epoch)
         # Several ranks would have to agree on a step to stop at; they go on from the last save.
         self.stop = StopSignals(active=fabric.world_size == 1)
-        self.best: dict[str, float] = {"epoch": -1, "top1": -1.0, "top5": -1.0}
-        self.matching = {"matching_cost": math.nan, "matching_churn": math.nan}
-        self.meter = TermMeter(objective.weights, pipeline.device)
-        scaled = config.devices.precision == "fp16"
-        self.watch = LossWatch(objective, config.schedule.on_nan, home / "last.ckpt", scaled)
+        self.meter = TermMeter(task.terms).to(pipeline.device)
+        last, scaled = home / names.LAST_CHECKPOINT, config.devices.precision == "fp16"
+        self.watch = LossWatch(task, config.schedule.on_nan, last, scaled)
+        named = {"optimizer": self.optimizer, "scheduler": self.scheduler, "meter": self.meter}
+        named |= {"watch": self.watch, "data": pipeline, "precision": fabric.strategy.precision}
+        self.state = RunState(config, [task, self.progress], named)
 
     @property
     def columns(self) -> list[str]:
-        """Columns of `summary.csv`."""
-        is_matched = self.distiller is not None and any(self.distiller.matched_points())
-        matching, skips = self.matching if is_matched else (), self.watch.mode == "skip"
-        return summary_columns(self.meter.names, self.distiller is not None, matching, skips)
+        """Columns of the run's summary."""
+        return epoch_columns(
+            ["loss", *self.meter.names],
+            teacher=self.task.teacher is not None,
+            matching=bool(self.task.columns()),
+            skips=self.watch.mode == "skip",
+        )
 
-    def fit(self, folder: RunFolder | None, teacher: Scores | None) -> None:
-        """Trains the epochs that are left; rank 0 has a folder and writes."""
+    def fit(self, log: RunLog | None, teacher: Scores | None) -> None:
+        """Trains the epochs that are left; rank 0 has a log and writes."""
         with self.stop:
-            for epoch in range(self.epoch, self.config.schedule.total_epochs):
-                self._run_epoch(epoch, folder, teacher)
+            for epoch in range(self.progress.epoch, self.config.schedule.total_epochs):
+                self._run_epoch(epoch, log, teacher)
                 if self.stop.received:
                     raise StoppedError(self.stop.received)
 
-    def _run_epoch(self, epoch: int, folder: RunFolder | None, teacher: Scores | None) -> None:
-        schedule = self.config.schedule
+    def _run_epoch(self, epoch: int, log: RunLog | None, teacher: Scores | None) -> None:
         start = time.perf_counter()
-        self.epoch = epoch
-        if self.step == 0:
-            self._update_matching(folder)
+        if self.progress.step == 0:
+            self._begin_epoch(log)
+        means = self._train(log)
+        self.watch.check_weights(epoch, self.num_steps)
+        scores = self.pipeline.score(self.task.student, self.pipeline.valid)
         # Of the epoch's first step, also where a resumed run starts later in it.
-        steps = self.pipeline.train_batches.num_batches
-        lr = schedule.learning_rate * lr_factor(epoch * steps, schedule, steps)
-        row = {"epoch": epoch, "lr": lr, **self._train(folder)}
-        self.watch.check_weights(epoch, steps)
-        scores = self.pipeline.score(self.objective.student, self.pipeline.valid)
-        row |= {
-            "valid_loss": scores.loss,
-            "valid_top1": scores.top1,
-            "valid_top5": scores.top5,
-            "teacher_top1": teacher.top1 if teacher else None,
-            "teacher_top5": teacher.top5 if teacher else None,
-            **self.matching,
-            "skipped_steps": self.watch.skipped,
-            "seconds": round(time.perf_counter() - start, 3),
-        }
-        self.epoch, self.step, self.watch.skipped = epoch + 1, 0, 0
+        factor = lr_factor(epoch * self.num_steps, self.config.schedule, self.num_steps)
+        record = epoch_record(
+            means,
+            scores,
+            teacher,
+            epoch=epoch,
+            lr=self.config.schedule.learning_rate * factor,
+            skipped_steps=self.watch.skipped if self.watch.mode == "skip" else None,
+            seconds=round(time.perf_counter() - start, 3),
+            **self.task.columns(),
+        )
+        self.watch.skipped = 0
         self.meter.reset()
-        is_best = scores.top1 > self.best["top1"]
-        if is_best:
-            self.best = {"epoch": epoch, "top1": scores.top1, "top5": scores.top5}
-        if folder is not None:
-            save_epoch(self, folder, row, is_best)
-        self.reporter.end_epoch(row)
+        is_best = self.progress.end_epoch(scores)
+        if log is not None:
+            log.add_epoch(record)
+            if is_best:
+                save_checkpoint(self.state.state_dict(), log.path / names.BEST_CHECKPOINT)
+                save_student(self.task.student, log.path / names.STUDENT)
+            # The last of all, so that a run that is killed before repeats the epoch.
+            self._save_last(log)
+        self.reporter.end_epoch(record)
 
-    def _train(self, folder: RunFolder | None) -> Row:
+    def _begin_epoch(self, log: RunLog | None) -> None:
+        seed_step(self.config.schedule.seed, self.progress.epoch, -1, self.fabric.global_rank)
+        matching = self.task.begin_epoch(self.progress.epoch)
+        if matching is not None and log is not None:
+            log.write_matching(matching)
+
+    def _train(self, log: RunLog | None) -> dict[str, float]:
         """Runs the rest of an epoch and returns its means."""
-        batches = self.pipeline.train_batches.at(self.epoch, self.step)
-        schedule, every = self.config.schedule, self.config.output.checkpoint_every
-        steps = batches.num_batches
-        self.model.train()
-        self.reporter.start_epoch(self.epoch, schedule.total_epochs, steps, self.step)
+        batches = self.pipeline.train_batches.at(self.progress.epoch, self.progress.step)
+        every, total = self.config.output.checkpoint_every, self.config.schedule.total_epochs
+        self.task.train()
+        self.reporter.start_epoch(self.progress.epoch, total, self.num_steps, self.progress.step)
         pace = Pace()
         for batch in pace.timed(self.pipeline.batches(self.pipeline.train)):
-            size = batches.batch_size(self.step)
-            self.tracking.before_step(self.epoch, self.step)
+            size = batches.batch_size(self.progress.step)
+            self.task.begin_step(self.progress.epoch, self.progress.step)
             self._step(batch, size)
-            self.step += 1
+            self.progress.step += 1
             pace.images += size
-            if self.step % self.config.output.print_freq == 0 or self.step == steps:
-                self.reporter.step(self.step, {**self._means(), **pace.row()})
-            if every and self.step % every == 0 and self.step < steps:
-                self.meter.gather()
-                self.tracking.gather()
-                self.save(folder)
-            if self.stop.received and self.step < steps:
-                self.save(folder)
+            is_last = self.progress.step == self.num_steps
+            if is_last or self.progress.step % self.config.output.print_freq == 0:
+                self.reporter.step(self.progress.step, {**self._means(), **pace.row()})
+            if every and self.progress.step % every == 0 and not is_last:
+                self._save_inside_epoch(log)
+            if self.stop.received and not is_last:
+                self._save_inside_epoch(log)
                 raise StoppedError(self.stop.received)
-        if self.watch.skipped == steps:
-            raise InputError(f"every step of epoch {self.epoch} was skipped; lower --lr")
-        # DDP gives every rank the BatchNorm statistics of rank 0 before each step, not after.
-        self.tracking.end_epoch()
-        share(self.objective.buffers())
+        if self.watch.skipped == self.num_steps:
+            raise InputError(f"every step of epoch {self.progress.epoch} was skipped; lower --lr")
+        self.task.end_epoch()
+        # Each rank's BatchNorms saw its own images; from here on all have rank 0's statistics.
+        ranks.share(self.task.trained.buffers())
         return {**self._means(), **pace.row()}
 
     def _step(self, batch: Batch, size: int) -> None:
         """Takes one optimizer step; nothing here waits for the device."""
         # What is drawn in a step is a function of its number, so a resume draws the same.
-        seed_step(self.config.schedule.seed, self.epoch, self.step, self.fabric.global_rank)
+        seed_step(
+            self.config.schedule.seed,
+            self.progress.epoch,
+            self.progress.step,
+            self.fabric.global_rank,
+        )
         images, labels = self.pipeline.prepare(batch)
         self.watch.before_forward()
         self.optimizer.zero_grad(set_to_none=True)  # before the forward, which needs the memory
-        logits, terms = self.model(images, labels)
+        logits, terms = self.task.losses(images, labels)
         values = torch.stack(list(terms.values()))
         # Ranks may have one image more or less; DDP averages over ranks, this over images.
         loss = values.sum() * (self.fabric.world_size / size)
         self.fabric.backward(loss)
-        if self.watch.is_spoiled(self.epoch, self.step + 1, values):
+        if self.watch.is_spoiled(self.progress.epoch, self.progress.step + 1, values):
             with warnings.catch_warnings():  # torch minds a schedule without an update
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
                 self.scheduler.step()
@@ -162,39 +173,28 @@ class Trainer:
         self.scheduler.step()
         self.meter.update(values, logits, labels)
 
-    def _means(self) -> Row:
+    def _means(self) -> dict[str, float]:
         """Returns the epoch's means so far, over all ranks.
 
         Raises:
             InputError: If the loss is no number any more.
         """
-        self.watch.check(self.epoch)
+        self.watch.check(self.progress.epoch)
         return self.meter.compute()
 
-    def _update_matching(self, folder: RunFolder | None) -> None:
-        if self.distiller is None or not self.distiller.needs_images:
-            return
-        is_matched = self.distiller.matching_is_solved
-        if is_matched and not self.rematch.due(self.epoch):
-            return
-        seed_step(self.config.schedule.seed, self.epoch, -1, self.fabric.global_rank)
-        if is_matched and self.tracking.has_tracked(self.epoch):
-            reports = solve_matching(self.distiller)
-        else:
-            images, most = self.pipeline.tracked_images(), self.config.distillation.mgd_images
-            reports = update_matching(self.distiller, images, most)
-        if reports:  # a baseline has none, and has renewed its margins
-            self.matching = matching_columns(reports)
-            if folder is not None:
-                folder.write_matching(self.distiller, reports, self.epoch)
-
-    def save(self, folder: RunFolder | None) -> None:
-        """Writes `last.ckpt` inside an epoch, on the rank that has the folder.
+    def _save_inside_epoch(self, log: RunLog | None) -> None:
+        """Saves on rank 0, which gets what all ranks added up.
 
         Raises:
             InputError: If the loss or the weights are no numbers: those are never saved.
         """
-        self.watch.check(self.epoch)
-        self.watch.check_weights(self.epoch, self.step)
-        if folder is not None:
-            save_last(self, folder)
+        self.meter.gather()
+        self.task.gather()
+        self.watch.check(self.progress.epoch)
+        self.watch.check_weights(self.progress.epoch, self.progress.step)
+        if log is not None:
+            self._save_last(log)
+
+    def _save_last(self, log: RunLog) -> None:
+        path = log.path / names.LAST_CHECKPOINT
+        save_checkpoint(self.state.state_dict(), path, keep_previous=True)

@@ -2,18 +2,17 @@
 
 import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from mgd.engine.tasks.objective import Objective
+from mgd import ranks
+from mgd.engine.loop.checkpoint import whole_number
+from mgd.engine.tasks.task import Task
 from mgd.errors import InputError
-from mgd.method.distiller import Distiller
 
 logger = logging.getLogger(__name__)
 
@@ -28,25 +27,25 @@ class LossWatch:
     step waits for one value, since the host decides whether to update.
 
     Args:
-        objective: Its terms, parameters and buffers are watched.
+        task: Its terms, parameters and buffers are watched.
         mode: What to do with a bad step.
         checkpoint: The file to name as the last good one.
         scaled: Whether a gradient scaler, which skips infinite gradients itself, is at work.
     """
 
-    def __init__(self, objective: Objective, mode: OnNan, checkpoint: Path, scaled: bool = False):
-        self.objective, self.mode, self.scaled = objective, mode, scaled
+    def __init__(self, task: Task, mode: OnNan, checkpoint: Path, scaled: bool = False):
+        self.task, self.mode, self.scaled = task, mode, scaled
         self.checkpoint = checkpoint
         self.skipped = 0
         self._kept: list[Tensor] = []
-        device = next(objective.student.parameters()).device
+        device = next(task.student.parameters()).device
         # The first bad step, counted from 1, and the mean of each term in it.
-        self._record = torch.zeros(1 + len(objective.weights), dtype=torch.float64, device=device)
+        self._record = torch.zeros(1 + len(task.terms), dtype=torch.float64, device=device)
 
     def before_forward(self) -> None:
         """Keeps what a forward changes, running statistics above all, where it may be undone."""
         if self.mode == "skip":
-            self._kept = [buffer.clone() for buffer in self._buffers()]
+            self._kept = [buffer.clone() for buffer in self.task.volatile_buffers()]
 
     @torch.no_grad()
     def is_spoiled(self, epoch: int, step: int, terms: Tensor) -> bool:
@@ -66,10 +65,10 @@ class LossWatch:
         worst, *terms_there = _worst(torch.where(bad, found, 0.0))
         if not worst:
             return False
-        for buffer, kept in zip(self._buffers(), self._kept, strict=True):
+        for buffer, kept in zip(self.task.volatile_buffers(), self._kept, strict=True):
             buffer.copy_(kept)
         self.skipped += 1
-        if not dist.is_initialized() or dist.get_rank() == 0:
+        if ranks.is_first():
             text = self._describe(terms_there)
             logger.warning("skipped epoch %d, step %d: %s", epoch, step, text)
         return True
@@ -94,8 +93,8 @@ class LossWatch:
         Raises:
             InputError: If a parameter or running statistic is not finite.
         """
-        trained = [item for item in self.objective.named_parameters() if item[1].requires_grad]
-        named = [*trained, *self._statistics()]
+        trained = [item for item in self.task.trained.named_parameters() if item[1].requires_grad]
+        named = [*trained, *self.task.running_statistics()]
         fine = torch.stack([value.isfinite().all() for _, value in named]).tolist()
         wrong = [name for (name, _), good in zip(named, fine, strict=True) if not good]
         if wrong:
@@ -104,28 +103,22 @@ class LossWatch:
                 f"{self._way()}"
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns how many steps of the epoch were skipped."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to a state."""
+        self.skipped = whole_number(state, "skipped")
+
     def _gradient_is_finite(self) -> Tensor:
-        gradients = [p.grad for p in self.objective.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.task.trained.parameters() if p.grad is not None]
         if self.scaled or not gradients:
             return torch.ones((), dtype=torch.bool, device=self._record.device)
         return get_total_norm(gradients).isfinite()
 
-    def _buffers(self) -> Iterator[Tensor]:
-        yield from self.objective.student.buffers()
-        if isinstance(self.objective.network, Distiller):
-            tracking = self.objective.network.tracking  # then a step adds to the statistics too
-            for name, buffer in self.objective.network.points.named_buffers():
-                if tracking or ".norm." in name:
-                    yield buffer
-
-    def _statistics(self) -> Iterator[tuple[str, Tensor]]:
-        # Other buffers may be infinite rightly: an attention mask is.
-        for name, buffer in self.objective.student.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                yield name, buffer
-
     def _describe(self, means: list[float]) -> str:
-        terms = zip(self.objective.weights, means, strict=True)
+        terms = zip(self.task.terms, means, strict=True)
         text = ", ".join(f"loss_{name} {mean:.4g}" for name, mean in terms)
         finite = all(map(math.isfinite, means))
         return f"{text}, but the gradient is infinite or no number" if finite else text
@@ -138,11 +131,8 @@ class LossWatch:
 
 def _worst(record: Tensor) -> list[float]:
     """Returns the record of the first bad step on any rank; waits for the device once."""
-    if not dist.is_initialized():
-        return cast("list[float]", record.tolist())
-    records = [torch.empty_like(record) for _ in range(dist.get_world_size())]
-    dist.all_gather(records, record)
-    bad = [each for each in torch.stack(records).tolist() if each[0]]
+    records: list[list[float]] = torch.stack(ranks.gather(record)).tolist()
+    bad = [each for each in records if each[0]]
     # The gradient carries a NaN to every rank; where it began, a term is one too.
     return min(bad, key=_blame, default=[0.0] * len(record))
 

@@ -3,20 +3,19 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import urlparse
 
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.dp import DataParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
-from torch import Tensor
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from mgd import ranks
 from mgd.data.loading import mix
 from mgd.engine.options.config import DeviceConfig, RunConfig
 from mgd.errors import InputError, RunError
@@ -67,9 +66,7 @@ def _call(
     try:
         return _Sealed(run(fabric, config))
     finally:
-        # A process that ends with gloo's threads still running may be aborted for it.
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        ranks.leave()
 
 
 def build_fabric(config: DeviceConfig, tracking: str = "pass") -> Fabric:
@@ -144,20 +141,18 @@ def _ddp(config: DeviceConfig, gpus: int) -> DDPStrategy:
     if backend == "nccl" and not gpus:
         raise InputError("--dist-backend nccl needs GPUs; use gloo on CPUs")
     method = "popen" if _under_torchrun() else "spawn"
-    return DDPStrategy(process_group_backend=backend, start_method=method)  # type: ignore[arg-type]
+    return DDPStrategy(
+        process_group_backend=backend,
+        start_method=method,  # type: ignore[arg-type]  # Fabric narrows it to a Literal
+        # Rank 0's buffers are shared once an epoch, where they are read; see the trainer.
+        broadcast_buffers=False,
+    )
 
 
 def _num_nodes(config: DeviceConfig) -> int:
     if _under_torchrun():
         return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
     return config.world_size
-
-
-def share(tensors: Iterable[Tensor]) -> None:
-    """Gives every rank the tensors of rank 0; nothing to do in a single process."""
-    if dist.is_initialized():
-        for tensor in tensors:
-            dist.broadcast(tensor, src=0)
 
 
 def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:

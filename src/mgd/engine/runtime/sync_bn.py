@@ -1,29 +1,14 @@
 """BatchNorm over all processes, on GPUs by PyTorch's own module and on CPUs by this one."""
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
+
+from mgd import ranks
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """All-reduce whose gradient is the sum of all ranks' gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
 
 
 class CpuSyncBatchNorm(_BatchNorm):
@@ -39,12 +24,12 @@ class CpuSyncBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape, normalised."""
-        if not (self.training and dist.is_initialized()):
+        if not (self.training and ranks.are_several()):
             return super().forward(input)
         axes = [0, *range(2, input.dim())]
         count = torch.full((1,), input.numel() / input.shape[1], device=input.device)
         sums = torch.cat([input.sum(axes), input.square().sum(axes), count])
-        total, squares, count = _SumOverRanks.apply(sums).split([self.num_features] * 2 + [1])
+        total, squares, count = ranks.sum_with_gradient(sums).split([self.num_features] * 2 + [1])
         mean = total / count
         variance = squares / count - mean.square()
         if self.running_mean is not None and self.running_var is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -57,15 +58,19 @@ def fold_batch_norms(network: nn.Module, images: Tensor, taps: Iterable[Tap] = (
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    weight = convolution.weight
     # In float64, so that nothing is lost but the last rounding.
-    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    shift = norm.bias - norm.running_mean * scale
-    if convolution.bias is not None:
-        shift = shift + convolution.bias * scale
-    folded = weight * scale.view(-1, 1, 1, 1)
-    convolution.weight = nn.Parameter(folded.to(weight), requires_grad=False)
-    convolution.bias = nn.Parameter(shift.to(weight), requires_grad=False)
+    weight, bias = fuse_conv_bn_weights(
+        convolution.weight.double(),
+        None if convolution.bias is None else convolution.bias.double(),
+        norm.running_mean.double(),
+        norm.running_var.double(),
+        norm.eps,
+        norm.weight.double(),
+        norm.bias.double(),
+    )
+    kind = convolution.weight
+    convolution.weight = nn.Parameter(weight.to(kind), requires_grad=False)
+    convolution.bias = nn.Parameter(bias.to(kind), requires_grad=False)
 
 
 def _refuse(*arguments: Any) -> None:

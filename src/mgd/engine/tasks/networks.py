@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mgd.engine.loop.pipeline import Pipeline
 from mgd.engine.options.config import RunConfig, read_yaml
 from mgd.engine.runtime.sync_bn import synchronize
+from mgd.engine.tasks.distillation import DistillationTask, Images
 from mgd.engine.tasks.folding import fold_batch_norms
-from mgd.engine.tasks.objective import Objective
+from mgd.engine.tasks.supervised import SupervisedTask
+from mgd.engine.tasks.task import Task
 from mgd.errors import InputError
 from mgd.inside.points import PairLike, points_from_plain
 from mgd.method.distiller import Distiller
@@ -26,21 +27,29 @@ DTYPES = {"": None, "32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.f
 
 
 def build_networks(
-    config: RunConfig, pipeline: Pipeline, device: torch.device
+    config: RunConfig, num_classes: int, device: torch.device
 ) -> tuple[nn.Module, nn.Module | None]:
     """Creates the student and, if the run has one, the teacher, on the device.
 
     A training run has a teacher if it distils; an evaluation, if one is named.
+
+    Args:
+        config: The run.
+        num_classes: Of its data.
+        device: Where to.
+
+    Raises:
+        InputError: For networks or weights that cannot be had.
     """
     named = bool(config.networks.teacher or config.networks.teacher_resume)
     distils = config.distillation.distiller != "none"
-    student = _student(config, pipeline.num_classes)
+    student = _student(config, num_classes)
     if config.devices.sync_bn:
         student = synchronize(student)
     teacher = None
     if named if config.output.evaluate else distils:
-        teacher = _to(_teacher(config, pipeline.num_classes), device, pipeline.channels_last)
-    return _to(student, device, pipeline.channels_last), teacher
+        teacher = _to(_teacher(config, num_classes), device, config)
+    return _to(student, device, config), teacher
 
 
 def _student(config: RunConfig, num_classes: int) -> nn.Module:
@@ -67,43 +76,79 @@ def _teacher(config: RunConfig, num_classes: int) -> nn.Module:
     return create_model(name, num_classes, PRETRAINED)
 
 
-def build_objective(
-    config: RunConfig, student: nn.Module, teacher: nn.Module | None, pipeline: Pipeline
-) -> Objective:
-    """Builds the student's loss; with a teacher, joined at the points that the flags name."""
-    options = config.distillation
+def build_task(
+    config: RunConfig,
+    student: nn.Module,
+    teacher: nn.Module | None,
+    example: Tensor,
+    num_steps: int,
+    images: Images,
+) -> Task:
+    """Builds what a run trains.
+
+    Args:
+        config: The run.
+        student: On its device.
+        teacher: On the same device; `None` for supervised training.
+        example: A batch of images as the networks take them.
+        num_steps: Of an epoch.
+        images: Gives training images for an update of the matching; see `DistillationTask`.
+    """
     if teacher is None:
         if config.devices.compile:
             student.compile()
-        return Objective(student, options)
+        return SupervisedTask(student)
+    return DistillationTask(
+        build_distiller(config, teacher, student, example), config, num_steps, images
+    )
+
+
+def build_distiller(
+    config: RunConfig, teacher: nn.Module, student: nn.Module, example: Tensor
+) -> Distiller:
+    """Joins two networks as the options say: the one place where options become a distiller.
+
+    Args:
+        config: Its names of the networks choose the known points; its distillation and device
+            options are those of the distiller.
+        teacher, student: On the device of `example`. The teacher's BatchNorms are folded, where
+            `fold_teacher` says so.
+        example: A batch of images as the networks take them.
+
+    Raises:
+        InputError: As `mgd.Distiller`, and for a file of points that cannot be read.
+    """
+    options, devices = config.distillation, config.devices
     with_kd = options.distiller == "kd" or options.mgd_with_kd == 1
     distiller = Distiller(
         teacher,
         student,
+        example,
         points=choose_points(config, teacher, student),
         reducer=options.mgd_reducer,
-        example=pipeline.example(),
-        kd_temperature=options.kd_temperature if with_kd else None,
-        solver=options.mgd_solver,
-        method="mgd" if options.distiller == "kd" else options.distiller,
+        feature_weight=options.loss_worth,
+        kd_weight=options.kd_weight if with_kd else 0.0,
+        kd_temperature=options.kd_temperature,
         kd=options.kd,
         dkd_beta=options.dkd_beta,
+        loss_factor=None if options.loss_factor == "auto" else options.loss_factor,
+        solver=options.mgd_solver,
+        method="mgd" if options.distiller == "kd" else options.distiller,
+        teacher_precision=DTYPES[devices.teacher_precision],
     )
-    distiller.teacher_precision = DTYPES[config.devices.teacher_precision]
-    if config.devices.fold_teacher:
-        taps = [point.pair.teacher for point in distiller.iter_points()]
-        fold_batch_norms(teacher, pipeline.example(), taps)
-    if config.devices.sync_bn:
-        distiller.points = synchronize(distiller.points)
-    if config.devices.compile:
+    if devices.fold_teacher:
+        fold_batch_norms(teacher, example, [pair.teacher for pair in distiller.points.pairs])
+    if devices.sync_bn:
+        synchronize(distiller.points)
+    if devices.compile:
         compile_networks(distiller)
-    return Objective(distiller, options)
+    return distiller
 
 
 def compile_networks(distiller: Distiller, backend: str = "inductor") -> None:
     """Compiles the inner modules, before DDP wraps them; matching and losses stay as they are."""
     # Both networks also by themselves, as validation runs them.
-    tapped = (distiller.tapped_teacher, distiller.tapped_student)
+    tapped = (distiller.frozen_teacher.tapped, distiller.learner.tapped_student)
     for module in (*tapped, distiller.teacher, distiller.student):
         module.compile(backend=backend)
 
@@ -132,9 +177,9 @@ def _read_list(path: Path) -> list[object]:
     return entries
 
 
-def _to(network: nn.Module, device: torch.device, channels_last: bool) -> nn.Module:
-    """Moves a network, in the memory order asked for."""
-    if channels_last:
+def _to(network: nn.Module, device: torch.device, config: RunConfig) -> nn.Module:
+    """Moves a network, in the memory format that the options ask for."""
+    if config.devices.channels_last:
         # torch's stubs know this keyword in tensors' `to` alone.
         return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
     return network.to(device)

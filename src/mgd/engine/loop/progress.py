@@ -1,0 +1,48 @@
+"""Progress: where a run is, and its best epoch so far."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mgd.engine.loop.checkpoint import number, whole_number
+from mgd.engine.loop.evaluation import Scores
+
+
+class Progress:
+    """The epoch and step that come next, and what the best epoch came to.
+
+    Args:
+        epoch: The first epoch, counted from 0.
+    """
+
+    def __init__(self, epoch: int = 0):
+        self.epoch, self.step = epoch, 0
+        self.forget_best()
+
+    def forget_best(self) -> None:
+        """Makes the next epoch the best."""
+        self.best: dict[str, float] = {"epoch": -1, "top1": -1.0, "top5": -1.0}
+
+    def end_epoch(self, scores: Scores) -> bool:
+        """Moves to the next epoch, and tells whether this one is the best so far.
+
+        Args:
+            scores: Of the student, on the images that choose the epoch.
+        """
+        is_best = scores.top1 > self.best["top1"]
+        if is_best:
+            self.best = {"epoch": self.epoch, "top1": scores.top1, "top5": scores.top5}
+        self.epoch, self.step = self.epoch + 1, 0
+        return is_best
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the place and the best epoch."""
+        return {"epoch": self.epoch, "step": self.step, "best": self.best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a state.
+
+        Raises:
+            InputError: For a place that is no whole number, or scores that are no numbers.
+        """
+        self.epoch, self.step = whole_number(state, "epoch"), whole_number(state, "step")
+        self.best = {name: number(state["best"], name) for name in self.best}

@@ -1,0 +1,168 @@
+"""Distillation: a student learns from labels and from a teacher."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from statistics import fmean
+from typing import Any
+
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.dp import DataParallelStrategy
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
+
+from mgd.engine.options.config import RunConfig
+from mgd.engine.tasks.task import Losses, Task, cross_entropy
+from mgd.engine.tasks.tracking import OnlineTracking
+from mgd.method.distiller import Distiller
+from mgd.method.learner import Distilled
+from mgd.method.matcher import MatchingReport
+from mgd.method.rematch import RematchSchedule, update_matching
+from mgd.method.running import RunningSums
+from mgd.runfolder import MatchingRecord, PointMatching
+
+Images = Callable[[], Iterable[Tensor]]
+
+
+class DistillationTask(Task):
+    """Trains a student under a teacher, and keeps the matching up to date.
+
+    Args:
+        distiller: Both networks, joined, on their device.
+        config: The run.
+        num_steps: Of an epoch.
+        images: Gives training images for an update of the matching, as the networks take them,
+            this rank's share.
+    """
+
+    def __init__(self, distiller: Distiller, config: RunConfig, num_steps: int, images: Images):
+        self.distiller = distiller
+        self.student, self.teacher = distiller.student, distiller.teacher
+        self.terms = ("ce", *distiller.term_weights)
+        options = config.distillation
+        self._images, self._most = images, options.mgd_images
+        # A baseline has no matching; where its margins are measured, that is done once.
+        self._rematch = RematchSchedule(options.mgd_update_freq if self._is_matching() else 0)
+        self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
+        self._matching = {"matching_cost": math.nan, "matching_churn": math.nan}
+        self.setup(None)
+
+    def _is_matching(self) -> bool:
+        return any(self.distiller.points.matched())
+
+    @property
+    def trained(self) -> nn.Module:
+        """The student, and what the points train beside it; not the teacher."""
+        return self.distiller.learner
+
+    def setup(self, fabric: Fabric | None) -> None:
+        """Wraps the learner alone, so that DDP knows of no teacher.
+
+        DataParallel cuts every batch for its devices, so it gets teacher and student together.
+        """
+        self._fabric = fabric
+        self._whole: nn.Module | None = None
+        self._learner: nn.Module = self.distiller.learner
+        if fabric is None:
+            return
+        if isinstance(fabric.strategy, DataParallelStrategy):
+            self._whole = fabric.setup_module(self.distiller)
+        else:
+            self._learner = fabric.setup_module(self.distiller.learner)
+
+    def losses(self, images: Tensor, labels: Tensor) -> Losses:
+        """Returns the logits, the cross-entropy and the teacher's terms; see `Task.losses`."""
+        distilled = self._distil(images, labels)
+        ce = cross_entropy(distilled.output, labels)
+        return distilled.output, {"ce": ce, **distilled.terms}
+
+    def _distil(self, images: Tensor, labels: Tensor) -> Distilled:
+        if self._whole is not None:
+            return self._whole(images, labels)  # type: ignore[no-any-return]  # a module's call
+        if self._fabric is None:
+            guidance = self.distiller.guide(images, self.tracking.is_on)
+        else:
+            with self._fabric.autocast():  # which the wrapped learner enters by itself
+                guidance = self.distiller.guide(images, self.tracking.is_on)
+        return self._learner(images, labels, guidance)  # type: ignore[no-any-return]  # a module's
+
+    def begin_epoch(self, epoch: int) -> MatchingRecord | None:
+        """Updates the matching where it is due, from tracked steps or from a pass over images."""
+        is_matched = self.distiller.is_matched
+        if not self.distiller.needs_images or (is_matched and not self._rematch.due(epoch)):
+            return None
+        if is_matched and self.tracking.has_tracked(epoch):
+            reports = self.distiller.solve_matching()
+        else:
+            reports = update_matching(self.distiller, self._images(), self._most)
+        if not reports:  # a baseline, which has renewed its margins
+            return None
+        self._matching = {
+            "matching_cost": fmean(report.cost_after for report in reports),
+            "matching_churn": fmean(report.churn for report in reports),
+        }
+        return self._record(reports, epoch)
+
+    def _record(self, reports: list[MatchingReport], epoch: int) -> MatchingRecord:
+        points = [
+            PointMatching(
+                teacher=str(point.pair.teacher),
+                student=str(point.pair.student),
+                teacher_channels=point.pair.teacher_shape[0],
+                first_cost=report.cost_before,
+                matching=point.matcher.matching.tolist(),
+                **asdict(report),
+            )
+            for point, report in zip(self.distiller.points.matched(), reports, strict=True)
+        ]
+        return MatchingRecord(epoch=epoch, points=points)
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        """Decides whether this step's features are tracked."""
+        self.tracking.begin_step(epoch, step)
+
+    def gather(self) -> None:
+        """Moves what was tracked on all ranks to rank 0."""
+        self.tracking.gather()
+
+    def end_epoch(self) -> None:
+        """Gives every rank what was tracked on all ranks."""
+        self.tracking.end_epoch()
+
+    def columns(self) -> dict[str, float]:
+        """Returns the means over the points of the last update; none for a baseline."""
+        return dict(self._matching) if self._is_matching() else {}
+
+    def volatile_buffers(self) -> Iterator[Tensor]:
+        """Yields the student's buffers, the norms' of the points, and what is being tracked."""
+        yield from self.student.buffers()
+        for module in self.distiller.points.modules():
+            if isinstance(module, _BatchNorm):
+                yield from module.buffers(recurse=False)
+            elif isinstance(module, RunningSums) and self.tracking.is_on:
+                yield from module.statistics()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the student, the points with their matchings, and the last update's figures."""
+        return {
+            "student": self.student.state_dict(),
+            "distiller": self.distiller.points.state_dict(),
+            "matching": dict(self._matching),
+            "tracking": self.tracking.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to a state; matchings and margins come from it."""
+        super().load_state_dict(state)
+        self.distiller.points.load_state_dict(state["distiller"])
+        self.distiller.mark_matched()
+        self._matching = {name: number(state["matching"], name) for name in self._matching}
+        self.tracking.load_state_dict(state["tracking"])
+
+    def train(self) -> None:
+        """Puts what is trained into training mode; the teacher never is."""
+        self.distiller.train()
+
+    def close(self) -> None:
+        """Takes the taps out of both networks."""
+        self.distiller.close()

@@ -1,0 +1,100 @@
+"""Task: all that the training loop knows of what is trained, and towards what."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
+
+from mgd.runfolder import MatchingRecord
+
+Losses = tuple[Tensor, dict[str, Tensor]]
+"""The student's logits (B, K), and the weighted terms of the loss, (B,) each."""
+
+
+class Task(ABC):
+    """One kind of training. The loop calls its methods in this order:
+
+    `setup` once; for every epoch `begin_epoch`; for every step of it `begin_step` and `losses`;
+    before a save inside an epoch `gather`; at the end of the epoch `end_epoch`; at the end `close`.
+
+    A new kind of training is a subclass; the loop has no branch for it.
+    """
+
+    student: nn.Module
+    """The plain network, as it is evaluated and saved."""
+    teacher: nn.Module | None = None
+    """The plain network, if there is one."""
+    terms: Sequence[str] = ("ce",)
+    """Names of the terms of the loss, in their order."""
+
+    @property
+    @abstractmethod
+    def trained(self) -> nn.Module:
+        """What the optimizer trains and DDP wraps: the student, and what is trained beside it."""
+
+    @abstractmethod
+    def setup(self, fabric: Fabric) -> None:
+        """Wraps what is trained for the devices of a launched Fabric."""
+
+    @abstractmethod
+    def losses(self, images: Tensor, labels: Tensor) -> Losses:
+        """Runs a training forward.
+
+        Args:
+            images: (B, C, H, W), normalised, on the device.
+            labels: (B,) classes; -1 for an image without one, which the cross-entropy leaves out.
+        """
+
+    def begin_epoch(self, epoch: int) -> MatchingRecord | None:
+        """Prepares an epoch, counted from 0; returns the matching if it was updated."""
+
+    def begin_step(self, epoch: int, step: int) -> None:
+        """Prepares a step, counted from 0."""
+
+    def gather(self) -> None:
+        """Moves what the ranks added up on their own to rank 0, which is about to save."""
+
+    def end_epoch(self) -> None:
+        """Gives every rank what all ranks saw in the epoch."""
+
+    def columns(self) -> dict[str, float]:
+        """Returns what the epoch's record says beside losses and accuracies, by column."""
+        return {}
+
+    def volatile_buffers(self) -> Iterator[Tensor]:
+        """Yields the buffers that a training forward changes."""
+        yield from self.student.buffers()
+
+    def running_statistics(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields the student's BatchNorm statistics, which must be finite, by name.
+
+        Other buffers may be infinite rightly: an attention mask is.
+        """
+        for path, module in self.student.named_modules():
+            if isinstance(module, _BatchNorm):
+                for name, buffer in module.named_buffers(path, recurse=False):
+                    yield name, buffer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint needs of the task: the plain student, and what is beside it."""
+        return {"student": self.student.state_dict(), "distiller": {}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to a state, strictly."""
+        self.student.load_state_dict(state["student"])
+
+    def train(self) -> None:
+        """Puts what is trained into training mode."""
+        self.trained.train()
+
+    def close(self) -> None:
+        """Gives the networks back."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Returns the cross-entropy of each image (B,) in float32; 0 where the label is -1."""
+    return F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="none")

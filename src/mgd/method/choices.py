@@ -1,0 +1,74 @@
+"""Choices: from what a user names, a method, a reducer and points, to the points themselves."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mgd.errors import InputError
+from mgd.inside.discovery import discover_points, resolve_points
+from mgd.inside.points import PairLike, PointPair
+from mgd.method.baselines import BASELINES
+from mgd.method.point import DistillationPoints, MatchedPoint
+from mgd.tensors.reducers import REDUCERS
+
+METHODS = ("mgd", *BASELINES)
+"""What a distiller can do at its points."""
+
+
+def make_points(
+    pairs: Iterable[PointPair], method: str, reducer: str, solver: str
+) -> DistillationPoints:
+    """Makes a point of each pair.
+
+    Args:
+        pairs: Resolved, from the input to the output of the networks.
+        method: A name in `METHODS`.
+        reducer, solver: Names in `mgd.REDUCERS` and `mgd.SOLVERS`; for method "mgd" alone.
+
+    Raises:
+        InputError: For an unknown name.
+    """
+    check_name("method", method, METHODS)
+    check_name("reducer", reducer, REDUCERS)
+    return DistillationPoints(
+        MatchedPoint(pair, REDUCERS[reducer], solver)
+        if method == "mgd"
+        else BASELINES[method](pair)
+        for pair in pairs
+    )
+
+
+def choose_pairs(
+    teacher: nn.Module,
+    student: nn.Module,
+    example: Tensor,
+    points: Literal["auto"] | Sequence[PairLike],
+) -> list[PointPair]:
+    """Finds the pairs of taps, or checks those that are given.
+
+    Args:
+        teacher, student: The two networks.
+        example: A batch of images as the networks take it.
+        points: As in `mgd.Distiller`.
+
+    Raises:
+        InputError: For points that are not to be had in these networks.
+    """
+    if not isinstance(points, str):
+        return resolve_points(teacher, student, example, points)
+    if points != "auto":
+        raise InputError(
+            f"`points` '{points}' are unknown; give 'auto' or pairs (teacher path, student path)"
+        )
+    return discover_points(teacher, student, example)
+
+
+def check_name(argument: str, name: str, known: Iterable[str]) -> None:
+    """Checks a name against those that are known.
+
+    Raises:
+        InputError: If it is none of them.
+    """
+    if name not in known:
+        raise InputError(f"unknown `{argument}` '{name}'; choose one of {', '.join(known)}")

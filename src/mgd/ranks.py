@@ -1,0 +1,114 @@
+"""Ranks: the processes of a distributed run, and the ways in which they agree.
+
+This is the only module that asks `torch.distributed` for a rank. In a single process, or where
+torch was built without `torch.distributed`, every function does what is right for one rank: sums
+and shares change nothing, and the one process is the first.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+Value = TypeVar("Value")
+
+
+def are_several() -> bool:
+    """Tells whether a process group is there, so that ranks have to agree at all."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Returns this process's number in the group, from 0; 0 without a group."""
+    return dist.get_rank() if are_several() else 0
+
+
+def num_ranks() -> int:
+    """Returns how many processes the group has; 1 without a group."""
+    return dist.get_world_size() if are_several() else 1
+
+
+def is_first() -> bool:
+    """Tells whether this process is the one that writes and prints.
+
+    Before the group exists, torchrun's variable `RANK` says so.
+    """
+    return rank() == 0 if are_several() else os.environ.get("RANK", "0") == "0"
+
+
+def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
+    """Replaces every tensor, in place, by its sum over the ranks: one all-reduce a data type."""
+    if not are_several():
+        return
+    for same_type in _by_type(tensors):
+        packed = torch.cat([tensor.flatten() for tensor in same_type])
+        dist.all_reduce(packed)
+        _unpack(packed, same_type)
+
+
+def sum_on_first(tensors: Iterable[Tensor]) -> None:
+    """Moves the sum over the ranks to rank 0, in place; the other ranks are left with zeros.
+
+    For sums that rank 0 saves while the others go on adding: nothing is counted twice.
+    """
+    tensors = list(tensors)
+    sum_over_ranks(tensors)
+    if rank() != 0:
+        for tensor in tensors:
+            tensor.zero_()
+
+
+def share(tensors: Iterable[Tensor]) -> None:
+    """Gives every rank, in place, the tensors of rank 0."""
+    if are_several():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
+def gather(tensor: Tensor) -> list[Tensor]:
+    """Returns the tensors of all ranks, of one shape and type, in the order of the ranks."""
+    if not are_several():
+        return [tensor]
+    found = [torch.empty_like(tensor) for _ in range(num_ranks())]
+    dist.all_gather(found, tensor)
+    return found
+
+
+def gather_objects(value: Value) -> list[Value]:
+    """Returns the picklable values of all ranks, in the order of the ranks."""
+    if not are_several():
+        return [value]
+    found: list[Value | None] = [None] * num_ranks()
+    dist.all_gather_object(found, value)
+    return cast("list[Value]", found)
+
+
+def sum_with_gradient(values: Tensor) -> Tensor:
+    """Returns the sum over the ranks; its gradient is the sum of all ranks' gradients."""
+    return cast("Tensor", all_reduce(values)) if are_several() else values
+
+
+def leave() -> None:
+    """Ends this process's part in the group.
+
+    A process that ends while gloo's threads still run may be aborted for it.
+    """
+    if are_several():
+        dist.destroy_process_group()
+
+
+def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    return list(groups.values())
+
+
+def _unpack(packed: Tensor, tensors: list[Tensor]) -> None:
+    parts = packed.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
