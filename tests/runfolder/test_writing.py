@@ -116,7 +116,7 @@ def test_only_temporary_files_are_leftovers(tmp_path):
 
 def test_a_leftover_that_cannot_be_removed_is_one_line(tmp_path):
     (tmp_path / ".last.ckpt.0123456789abcdef").mkdir()
-    with pytest.raises(InputError, match="cannot write to .*; choose another --output"):
+    with pytest.raises(InputError, match=r"cannot write to .*; choose another --output"):
         remove_leftovers(tmp_path)
 
 

@@ -59,8 +59,9 @@ class EpochRecord:
         """
         if None in row:  # where `csv.DictReader` puts the cells that have no column
             raise ValueError("a row has more cells than the header")
-        losses = {name: _number(row, name) for name in row if _is_loss(name)}
-        _number(losses, _LOSS)
+        # A run that was resumed with another term has no value of it in its first rows.
+        terms = [name for name in row if _is_loss(name) and row[name] not in (None, "")]
+        losses = {name: _number(row, name) for name in {_LOSS: None, **dict.fromkeys(terms)}}
         return cls(losses=losses, **_read_fields(cls, row))
 
 
