@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import mgd
 from mgd.cli import main
 from mgd.cli.main import COMMANDS
+from mgd.runfolder import read_epochs
 
 FAST = ["--size", "8", "--arch", "cifar_resnet8_x0_25", "--train-images", "20", "-b", "10"]
 FAST += ["-j", "0", "--epochs", "1", "--tensorboard", "0"]
@@ -231,9 +232,8 @@ def test_evaluate_prints_a_line_each_and_writes_every_class(run, here, capsys):
     assert [row["class"] for row in rows] == list("0123456789")
     right = sum(int(row["images"]) * float(row["student_top1"]) / 100 for row in rows)
     assert right == pytest.approx(0.6 * float(found[1]), abs=0.1)
-    with (run / "summary.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert float(row["valid_top1"]) == pytest.approx(float(found[1]), abs=1e-3)
+    (record,) = read_epochs(run)
+    assert record.valid_top1 == pytest.approx(float(found[1]), abs=1e-3)
 
 
 def test_evaluate_of_the_student_alone(run, capsys):

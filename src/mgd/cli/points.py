@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mgd.cli.parser import Parser
+from mgd.engine.options.config import RunConfig
+from mgd.engine.tasks.networks import build_distiller
 from mgd.errors import InputError
-from mgd.inside.discovery import discover_points, resolve_points
 from mgd.inside.points import PointList, points_to_plain
 from mgd.method.distiller import Distiller
 from mgd.method.point import DistillationPoint
 from mgd.method.rematch import update_matching
 from mgd.models import create_model
-from mgd.models.pairs import known_points
 
 _REPEATS = 3
 
@@ -56,18 +56,18 @@ def points(arguments: Sequence[str]) -> None:
     torch.manual_seed(0)
     teacher, student = create_model(given.teacher), create_model(given.student)
     example = torch.randn(2, 3, given.size, given.size)
-    known = known_points(given.teacher, given.student) if given.points == "known" else []
-    found = (
-        resolve_points(teacher, student, example, known)
-        if known
-        else discover_points(teacher, student, example)
+    config = RunConfig().replace(
+        distiller="mgd",
+        teacher=given.teacher,
+        arch=given.student,
+        points="auto" if given.points == "auto" else "",
     )
-    if given.format == "yaml":
-        print(yaml.safe_dump(points_to_plain(found), sort_keys=False), end="")
-        return
-    with Distiller(teacher, student, found, example=example, kd_temperature=None) as distiller:
+    with build_distiller(config, teacher, student, example) as distiller:
+        if given.format == "yaml":
+            print(yaml.safe_dump(points_to_plain(distiller.points.pairs), sort_keys=False), end="")
+            return
         update_matching(distiller, [example])
-        _print(found, _memory_shares(distiller), _time_shares(distiller, example))
+        _print(distiller.points.pairs, _memory_shares(distiller), _time_shares(distiller, example))
 
 
 def _print(found: PointList, memory: list[float], times: list[float]) -> None:
@@ -81,7 +81,7 @@ def _print(found: PointList, memory: list[float], times: list[float]) -> None:
 def _memory_shares(distiller: Distiller) -> list[float]:
     sizes = [
         sum(buffer.numel() * buffer.element_size() for buffer in point.matcher.buffers())
-        for point in distiller.matched_points()
+        for point in distiller.points.matched()
     ]
     return [size / sum(sizes) for size in sizes]
 
@@ -89,12 +89,12 @@ def _memory_shares(distiller: Distiller) -> list[float]:
 def _time_shares(distiller: Distiller, example: torch.Tensor) -> list[float]:
     """Times each point's loss and its gradient against the whole step, best of a few."""
     with torch.no_grad():
-        teacher_features, _ = distiller.tapped_teacher(example)
-        student_features, _ = distiller.tapped_student(example)
+        teacher_features, _ = distiller.frozen_teacher(example)
+        student_features, _ = distiller.learner.tapped_student(example)
     whole = _best(lambda: distiller(example).point_losses.sum().backward())
     parts = []
     for point, student, teacher in zip(
-        distiller.iter_points(), student_features, teacher_features, strict=True
+        distiller.points, student_features, teacher_features, strict=True
     ):
         parts.append(_best(_loss_of(point, student, teacher)))
     return [part / whole for part in parts]

@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 
 from mgd.report import figures
-from mgd.report.runs import Run
 from mgd.report.summary import HEADINGS, Summary, summarize
+from mgd.runfolder import Run
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -33,7 +33,7 @@ def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[st
     summaries = summarize(runs)
     if summaries:
         parts.append(_table(summaries))
-    if any(run.rows for run in runs):
+    if any(run.epochs for run in runs):
         parts.append("<h2>Learning curves</h2>")
         parts.append(_picture(figures.curves(runs), "Mean over seeds; the band spans all seeds."))
     shown = set()

@@ -18,9 +18,9 @@ from mgd.data.check import drop_bad_images
 from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
 from mgd.data.splits import Split, Splits
 from mgd.data.transforms import Normalize, eval_transform, train_transform
-from mgd.engine.loop.checkpoint import whole_number
 from mgd.engine.loop.evaluation import Scores, evaluate
 from mgd.engine.options.config import RunConfig
+from mgd.engine.runtime.figures import whole_number
 from mgd.errors import InputError, RunError
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mgd.engine.loop.checkpoint import number, whole_number
 from mgd.engine.loop.evaluation import Scores
+from mgd.engine.runtime.figures import number, whole_number
 
 
 class Progress:

@@ -3,9 +3,11 @@
 import time
 import warnings
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
+from torch.optim import Optimizer
 
 from mgd import ranks
 from mgd.data.loading import Batch
@@ -16,7 +18,7 @@ from mgd.engine.loop.optim import build_optimizer, build_scheduler, lr_factor
 from mgd.engine.loop.pipeline import Pipeline
 from mgd.engine.loop.progress import Progress
 from mgd.engine.loop.runlog import Reporter, RunLog, epoch_record
-from mgd.engine.loop.state import RunState
+from mgd.engine.loop.state import Owner, RunState
 from mgd.engine.loop.watch import LossWatch
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import seed_step
@@ -53,15 +55,16 @@ class Trainer:
         optimizer = build_optimizer(task.trained, config.schedule)
         self.scheduler = build_scheduler(optimizer, config.schedule, self.num_steps)
         task.setup(fabric)
-        self.optimizer = fabric.setup_optimizers(optimizer)
+        self.optimizer = cast("Optimizer", fabric.setup_optimizers(optimizer))  # one gives one
         self.progress = Progress(config.schedule.start_epoch)
         # Several ranks would have to agree on a step to stop at; they go on from the last save.
         self.stop = StopSignals(active=fabric.world_size == 1)
         self.meter = TermMeter(task.terms).to(pipeline.device)
         last, scaled = home / names.LAST_CHECKPOINT, config.devices.precision == "fp16"
         self.watch = LossWatch(task, config.schedule.on_nan, last, scaled)
-        named = {"optimizer": self.optimizer, "scheduler": self.scheduler, "meter": self.meter}
-        named |= {"watch": self.watch, "data": pipeline, "precision": fabric.strategy.precision}
+        named: dict[str, Owner] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
+        named |= {"precision": fabric.strategy.precision, "data": pipeline}
+        named |= {"meter": self.meter, "watch": self.watch}
         self.state = RunState(config, [task, self.progress], named)
 
     @property
@@ -121,6 +124,8 @@ class Trainer:
 
     def _train(self, log: RunLog | None) -> dict[str, float]:
         """Runs the rest of an epoch and returns its means."""
+        # Where images were removed since the checkpoint, an epoch has fewer steps.
+        self.progress.step = min(self.progress.step, self.num_steps)
         batches = self.pipeline.train_batches.at(self.progress.epoch, self.progress.step)
         every, total = self.config.output.checkpoint_every, self.config.schedule.total_epochs
         self.task.train()

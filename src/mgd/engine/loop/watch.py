@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from mgd import ranks
-from mgd.engine.loop.checkpoint import whole_number
+from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.task import Task
 from mgd.errors import InputError
 

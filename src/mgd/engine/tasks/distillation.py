@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
 
 from mgd.engine.options.config import RunConfig
+from mgd.engine.runtime.figures import number
 from mgd.engine.tasks.task import Losses, Task, cross_entropy
 from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.method.distiller import Distiller

@@ -16,12 +16,11 @@ Losses = tuple[Tensor, dict[str, Tensor]]
 
 
 class Task(ABC):
-    """One kind of training. The loop calls its methods in this order:
+    """One kind of training; the loop has no branch for any of them.
 
-    `setup` once; for every epoch `begin_epoch`; for every step of it `begin_step` and `losses`;
-    before a save inside an epoch `gather`; at the end of the epoch `end_epoch`; at the end `close`.
-
-    A new kind of training is a subclass; the loop has no branch for it.
+    The loop calls `setup` once; for every epoch `begin_epoch`; for every step of it `begin_step`
+    and `losses`; before a save inside an epoch `gather`; at the end of the epoch `end_epoch`; at
+    the end of the run `close`. A task that has nothing to do at one of these places inherits it.
     """
 
     student: nn.Module
@@ -51,15 +50,19 @@ class Task(ABC):
 
     def begin_epoch(self, epoch: int) -> MatchingRecord | None:
         """Prepares an epoch, counted from 0; returns the matching if it was updated."""
+        return None
 
     def begin_step(self, epoch: int, step: int) -> None:
         """Prepares a step, counted from 0."""
+        return
 
     def gather(self) -> None:
         """Moves what the ranks added up on their own to rank 0, which is about to save."""
+        return
 
     def end_epoch(self) -> None:
         """Gives every rank what all ranks saw in the epoch."""
+        return
 
     def columns(self) -> dict[str, float]:
         """Returns what the epoch's record says beside losses and accuracies, by column."""
@@ -76,8 +79,7 @@ class Task(ABC):
         """
         for path, module in self.student.named_modules():
             if isinstance(module, _BatchNorm):
-                for name, buffer in module.named_buffers(path, recurse=False):
-                    yield name, buffer
+                yield from module.named_buffers(path, recurse=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint needs of the task: the plain student, and what is beside it."""
@@ -93,6 +95,7 @@ class Task(ABC):
 
     def close(self) -> None:
         """Gives the networks back."""
+        return
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
