@@ -5,13 +5,11 @@ import copy
 import pytest
 import torch
 import torchvision
-from lightning_fabric import Fabric
 from torch import nn
 
 import mgd
-from mgd.engine.loop.pipeline import Pipeline, build_pipeline
 from mgd.engine.tasks.folding import FoldedBatchNorm2d, fold_batch_norms
-from mgd.engine.tasks.networks import build_objective
+from mgd.engine.tasks.networks import build_distiller
 from mgd.errors import InputError
 from mgd.inside.taps import Tap, TappedModel
 
@@ -119,24 +117,22 @@ def test_weights_loaded_afterwards_are_refused():
 
 
 @pytest.mark.parametrize("fold", [0, 1])
-def test_a_run_folds_its_teacher_where_asked_and_loses_nothing(
-    fold, fast_distillation, monkeypatch
-):
+def test_a_run_folds_its_teacher_where_asked_and_loses_nothing(fold, fast_distillation):
     teacher = trained(mgd.create_model("cifar_resnet8_x0_5", 10))
     student = mgd.create_model("cifar_resnet8_x0_25", 10).eval()
     images, labels = torch.randn(4, 3, 8, 8), torch.arange(4)
 
     config = fast_distillation.replace(fold_teacher=fold)
-    monkeypatch.setattr(Pipeline, "example", lambda self: images)
     plain = mgd.Distiller(
         copy.deepcopy(teacher),
         copy.deepcopy(student),
         points=[(f"layer{i}.0.relu", f"layer{i}.0.relu") for i in (1, 2, 3)],
         example=images,
+        kd_weight=1.0,
     ).eval()
-    objective = build_objective(config, student, teacher, build_pipeline(config, Fabric())).eval()
+    distiller = build_distiller(config, teacher, student, images).eval()
     assert bool(norms(teacher)) == bool(fold)
-    _, terms = objective(images, labels)
+    terms = distiller(images, labels).terms
     torch.testing.assert_close(terms["kd"], plain(images).kd_loss, rtol=1e-3, atol=1e-5)
-    for ours, theirs in zip(objective.network.iter_points(), plain.iter_points(), strict=True):
+    for ours, theirs in zip(distiller.points, plain.points, strict=True):
         assert torch.equal(ours.margin, theirs.margin)

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 from filelock import FileLock
+from mgd.engine.loop.metrics import Scores
 
 from mgd.engine.loop.events import EventLog, open_events
-from mgd.engine.loop.metrics import Scores
 from mgd.engine.loop.runlog import RunLog, epoch_record
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train

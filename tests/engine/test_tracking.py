@@ -8,9 +8,9 @@ import torch
 import mgd
 from engine.test_trainer import CutAt, PowerCutError, rows_of, same_state
 from engine.test_watch import infinite_term, spoil
-from mgd.engine.loop import trainer as trainer_module
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.run import train
+from mgd.engine.tasks import distillation
 from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.method.rematch import RematchSchedule
 
@@ -28,8 +28,8 @@ def tracked_steps(config, distiller, every=1):
     found = []
     for epoch in range(config.schedule.total_epochs):
         for step in range(3):
-            tracking.before_step(epoch, step)
-            if distiller.tracking:
+            tracking.begin_step(epoch, step)
+            if tracking.is_on:
                 found.append((epoch, step))
         tracking.end_epoch()
     return found
@@ -62,7 +62,7 @@ def passes(monkeypatch):
         passes.append(max_images)
         return mgd.update_matching(distiller, images, max_images)
 
-    monkeypatch.setattr(trainer_module, "update_matching", spy)
+    monkeypatch.setattr(distillation, "update_matching", spy)
     return passes
 
 
@@ -86,20 +86,21 @@ def test_where_every_tracked_step_was_skipped_the_update_makes_a_pass(online, mo
 def test_a_step_adds_the_distances_of_its_own_features(distiller):
     images = torch.randn(6, 3, 8, 8)
     features = []
-    distiller.tapped_student.register_forward_hook(lambda m, a, out: features.append(out[0][0]))
-    distiller.tapped_teacher.register_forward_hook(lambda m, a, out: features.append(out[0][0]))
-    (point,) = distiller.iter_points()
+    distiller.learner.tapped_student.register_forward_hook(
+        lambda m, a, out: features.append(out[0][0])
+    )
+    distiller.frozen_teacher.register_forward_hook(lambda m, a, out: features.append(out[0][0]))
+    (point,) = distiller.points
     point.matcher.reset()
     distiller.train()(images)
     assert not point.matcher.image_count
-    distiller.tracking = True
     features.clear()
-    losses = distiller(images).point_losses
+    losses = distiller(images, track=True).point_losses
     wanted = mgd.channel_distance(features[1].detach(), features[0])
     torch.testing.assert_close(point.matcher.compute(), wanted)
     assert losses.requires_grad
     assert not point.matcher.distance_sum.requires_grad
-    distiller.eval()(images)
+    distiller(images)
     assert point.matcher.image_count == 6
 
 

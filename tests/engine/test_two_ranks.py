@@ -18,7 +18,6 @@ from mgd.data.check import drop_bad_images
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
 from mgd.engine.loop.pipeline import build_pipeline
 from mgd.engine.loop.runlog import Reporter
-from mgd.engine.loop.state import capture
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.run import _train, train
 from mgd.engine.runtime.devices import launch
@@ -90,7 +89,7 @@ def ends_of(fabric, config, prepare, reporter=None):
 
     def spy(self, *arguments):
         fit(self, *arguments)
-        state = capture(self)
+        state = self.state.state_dict()
         names = ("student", "distiller", "optimizer", "scheduler", "matching")
         ends.append({name: checksum(state[name]) for name in names})
 

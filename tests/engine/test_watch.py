@@ -11,29 +11,29 @@ from mgd.engine.loop.checkpoint import checksum, load_checkpoint
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.run import train
-from mgd.engine.tasks.objective import Objective
+from mgd.engine.tasks.distillation import DistillationTask
 from mgd.errors import InputError
 from mgd.runfolder import read_epochs
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
-FORWARD = Objective.forward
+LOSSES = DistillationTask.losses
 STEP = Trainer._step
 
 
-def infinite_term(objective, terms):
+def infinite_term(task, terms):
     return {**terms, "kd": terms["kd"] * math.inf}
 
 
-def no_number_in_one_image(objective, terms):
+def no_number_in_one_image(task, terms):
     spoiled = terms["mgd_1"].clone()
     spoiled[0] = math.nan
     return {**terms, "mgd_1": spoiled}
 
 
-def infinite_gradient(objective, terms):
+def infinite_gradient(task, terms):
     """Adds nothing to the loss: the root of zero, whose slope is infinite."""
-    weight = next(objective.student.parameters())
+    weight = next(task.student.parameters())
     return {**terms, "ce": terms["ce"] + (weight * 0).square().sum().sqrt()}
 
 
@@ -41,12 +41,12 @@ def spoil(monkeypatch, steps, fault):
     """Makes steps of the run bad, counted from 1 over all epochs; 3 steps are an epoch."""
     calls = []
 
-    def forward(self, images, labels):
-        logits, terms = FORWARD(self, images, labels)
+    def losses(self, images, labels):
+        logits, terms = LOSSES(self, images, labels)
         calls.append(1)
         return logits, fault(self, terms) if len(calls) in steps else terms
 
-    monkeypatch.setattr(Objective, "forward", forward)
+    monkeypatch.setattr(DistillationTask, "losses", losses)
 
 
 FAULTS = [
@@ -87,8 +87,8 @@ def test_weights_that_are_no_numbers_are_never_saved(fast_run, monkeypatch):
 
     def step(self, batch, size):
         STEP(self, batch, size)
-        if self.epoch == 1:
-            next(self.objective.student.buffers()).fill_(math.inf)
+        if self.progress.epoch == 1:
+            next(self.task.student.buffers()).fill_(math.inf)
 
     monkeypatch.setattr(Trainer, "_step", step)
     config = fast_run.replace(experiment="run")
@@ -115,7 +115,7 @@ def without(steps):
 
 def saved_by(config):
     state = load_checkpoint(train(config).folder / "last.ckpt")
-    return {name: checksum(state[name]) for name in state if name not in ("config", "skipped")}
+    return {name: checksum(state[name]) for name in state if name not in ("config", "watch")}
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
@@ -162,7 +162,7 @@ def test_the_count_survives_a_resume(fast_distillation, monkeypatch):
 
 
 def test_a_projection_without_a_norm_can_be_skipped_too(fast_distillation, monkeypatch):
-    def spoiled(objective, terms):
+    def spoiled(task, terms):
         return {**terms, "ce": terms["ce"] * math.nan}
 
     spoil(monkeypatch, {2}, spoiled)
@@ -194,7 +194,7 @@ def test_stopping_costs_no_wait_for_the_device(fast_distillation, monkeypatch):
     def step(self, batch, size):
         before = len(numbers)
         self.watch.before_forward()
-        self.watch.is_spoiled(0, 1, torch.ones(len(self.objective.weights), 2))
+        self.watch.is_spoiled(0, 1, torch.ones(len(self.task.terms), 2))
         counts.append(len(numbers) - before)
         STEP(self, batch, size)
 
