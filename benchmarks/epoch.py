@@ -1,6 +1,5 @@
 """Times a whole epoch on CIFAR-10 against the same networks in a bare PyTorch loop."""
 
-import csv
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from benchmarks.common import DEVICE, WALL, arguments, keep, median, ratio
 from mgd.data.transforms import MEAN, STD
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
+from mgd.runfolder import read_epochs
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet20_x0_5"
 BATCH, IMAGES, WORKERS, EPOCHS = 128, 4096, 1, 3
@@ -67,12 +67,11 @@ def engine(folder: Path, runs: Path, **options: Any) -> dict[str, float]:
         learning_rate=0.05, batch_size=BATCH, train_images=IMAGES, workers=WORKERS, tensorboard=0,
         mgd_images=IMAGES // 8, output=str(runs), **options,
     )  # fmt: skip
-    with (train(config).folder / "summary.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))[1:]
+    epochs = read_epochs(train(config).folder)[1:]
     return {
-        "training": median(IMAGES / float(row["images_per_s"]) for row in rows),
-        "waiting for data": median(float(row["data_wait"]) for row in rows),
-        "all, with validation and refresh": median(float(row["seconds"]) for row in rows),
+        "training": median(IMAGES / epoch.images_per_s for epoch in epochs),
+        "waiting for data": median(epoch.data_wait for epoch in epochs),
+        "all, with validation and refresh": median(epoch.seconds for epoch in epochs),
     }
 
 

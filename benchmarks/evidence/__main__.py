@@ -15,6 +15,7 @@ from benchmarks.evidence.data import out_of_reach, prepare
 from benchmarks.evidence.page import write_page
 from benchmarks.evidence.plan import TIERS, chosen, data_name, plan, read_matrix
 from benchmarks.evidence.runner import forget, read_results, row_key, run_all
+from mgd.runfolder import names
 
 
 def main() -> None:
@@ -42,8 +43,9 @@ def main() -> None:
         print(f"runs on {name} are left out without --{name} FOLDER", file=sys.stderr)
     commands = {row_key(row): row["command"] for row in read_results()}
     done = {job.key for job in planned if commands.get(job.key) == job.command}
-    weights = "student.safetensors"
-    present = {job.key for job in planned if (given.runs / job.folder / weights).is_file()} & done
+    present = {
+        job.key for job in planned if (given.runs / job.folder / names.STUDENT).is_file()
+    } & done
     jobs = chosen(planned, given.tier, given.only, () if given.again else done, present)
     if given.list:
         print("\n".join(job.command for job in jobs))
@@ -51,8 +53,8 @@ def main() -> None:
     if given.again:
         forget(jobs, given.runs)
     folders = {"RUNS": given.runs.resolve(), "WEIGHTS": given.weights}
-    names = {job.words[1] for job in jobs}
-    folders |= prepare(matrix, names, vars(given), given.runs.resolve() / "data")
+    data = {job.words[1] for job in jobs}
+    folders |= prepare(matrix, data, vars(given), given.runs.resolve() / "data")
     failed = run_all(jobs, present, folders, given.jobs)
     write_page(read_results(), matrix)
     sys.exit(f"{len(failed)} runs failed: {', '.join(failed)}" if failed else 0)

@@ -3,18 +3,27 @@
 The words between the tables are written by hand; a test holds the tables against the file.
 """
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import fill
 from benchmarks.evidence.plan import HERE
-from mgd.report import HEADINGS, Run, figures, summarize
+from mgd.report import HEADINGS, figures, summarize
+from mgd.runfolder import EpochRecord, MatchingRecord, PointMatching, Run, RunResult, epoch_columns
 
 Row = dict[str, Any]
 
 PAGE = HERE.parent.parent / "docs" / "evidence.md"
 PICTURES = PAGE.parent / "images"
+_EPOCH = dict.fromkeys(
+    epoch_columns(["loss"], teacher=False, matching=False, skips=False), math.nan
+)
+_POINT: dict[str, Any] = {
+    **dict.fromkeys(("cost_before", "churn", "seconds"), math.nan),
+    **{"point": "", "teacher_channels": 0, "dead_channels": 0, "images": 0, "matching": []},
+}
 
 
 def write_page(rows: list[Row], matrix: dict[str, Any]) -> None:
@@ -62,10 +71,19 @@ def rows_of(rows: list[Row], name: str, experiment: dict[str, Any]) -> list[Row]
 
 
 def as_run(row: Row) -> Run:
-    """Returns a row as `mgd.report` reads a run folder."""
-    options = {**row["options"], "data": row["experiment"]}
-    folder = Path(f"{row['method']}-seed{row['seed']}")
-    return Run(folder, options, row["rows"], row["result"], row["points"])
+    """Returns a row as if its run folder had been read.
+
+    A row keeps only what the tables show; what it does not keep is not a number, or empty.
+    """
+    epochs = [EpochRecord.from_row({**_EPOCH, **kept}) for kept in row["rows"]]
+    points = [PointMatching(**{**_POINT, **point}) for point in row["points"]]
+    return Run(
+        folder=Path(f"{row['method']}-seed{row['seed']}"),
+        options={**row["options"], "data": row["experiment"]},
+        epochs=epochs,
+        result=RunResult.from_plain(row["result"]),
+        matching=MatchingRecord(epoch=len(epochs), points=points) if points else None,
+    )
 
 
 def _table(rows: list[Row]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from mgd.runfolder import names
+
 HERE = Path(__file__).parent
 TIERS = ("small", "cpu", "gpu")
 _NAME = re.compile(r"\{(.+?)\}")
@@ -85,7 +87,7 @@ def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Con
         seeds = matrix["experiments"][where]["seeds"]
         needed = (where, what, seed if seed in seeds else seeds[0])
         needs.append(needed)
-        return f"$RUNS/{where}/{_folder(*needed[1:])}/student.safetensors"
+        return f"$RUNS/{where}/{_folder(*needed[1:])}/{names.STUDENT}"
 
     data = experiment["data"]
     words = ["train" if flags["distiller"] == "none" else "distill"]

@@ -2,31 +2,30 @@
 
 import contextlib
 import json
-import multiprocessing
 import platform
 import shutil
 import subprocess
 import time
 import traceback
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.evidence.plan import HERE, Job, Key
 from mgd.cli import main as mgd
-from mgd.report import read_run
+from mgd.engine.runtime.pool import one_thread_pool
+from mgd.runfolder import read_run
 
 RESULTS = HERE / "results.jsonl"
 COLUMNS = ("epoch", "valid_top1")
-"""Of `summary.csv`, what a row keeps."""
+"""Of an epoch's record, what a row keeps."""
 OPTIONS = ("arch", "distiller", "size", "train-images")
-"""Of `args.yaml`, what a reader needs beside the command line."""
+"""Of the run's options, what a reader needs beside the command line."""
 COSTS = ("teacher", "student", "first_cost", "cost_after")
-"""Of `matching.json`."""
+"""Of a point's matching, what a row keeps."""
 
 
 def run_all(
@@ -39,8 +38,7 @@ def run_all(
     """
     waiting, running, failed = list(jobs), dict[Future[int], Job](), list[str]()
     done = present - {job.key for job in jobs}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(at_a_time, mp_context=spawn, initializer=_one_thread) as pool:
+    with one_thread_pool(at_a_time) as pool:
         while waiting or running:
             ready = [job for job in waiting if done.issuperset(job.needs)]
             for job in ready[: at_a_time - len(running)]:
@@ -57,10 +55,6 @@ def run_all(
                 else:
                     failed.append(name)
     return failed + ["/".join(map(str, job.key)) for job in waiting]
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def run_one(job: Job, folders: dict[str, Path]) -> int:
@@ -87,17 +81,17 @@ def run_one(job: Job, folders: dict[str, Path]) -> int:
             **_provenance(),
             "wall_seconds": round(time.perf_counter() - start, 1),
             "options": _only(OPTIONS, run.options),
-            "result": run.result,
-            "points": [_only(COSTS, point) for point in run.points],
-            "rows": [_only(COLUMNS, row) for row in run.rows],
+            "result": asdict(run.result) if run.result else {},
+            "points": [_only(COSTS, asdict(point)) for point in run.points],
+            "rows": [_only(COLUMNS, record.row()) for record in run.epochs],
         }
         with RESULTS.open("a") as file:  # one write, so that runs side by side do not mix
             file.write(json.dumps(row) + "\n")
     return code
 
 
-def _only(names: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in names}
+def _only(keys: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
+    return {key: values[key] for key in keys}
 
 
 def forget(jobs: list[Job], runs: Path) -> None:

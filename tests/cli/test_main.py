@@ -3,6 +3,7 @@
 import csv
 import logging
 import multiprocessing
+import os
 import re
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 import mgd
 from mgd.cli import main
 from mgd.cli.main import COMMANDS
+from mgd.runfolder import read_epochs
 
 FAST = ["--size", "8", "--arch", "cifar_resnet8_x0_25", "--train-images", "20", "-b", "10"]
 FAST += ["-j", "0", "--epochs", "1", "--tensorboard", "0"]
@@ -163,7 +165,7 @@ def test_a_run_that_breaks_down_is_one_line_and_exit_code_1(monkeypatch, capsys)
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mgd.engine.loop.checkpoint.os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(["train", "digits", *FAST]) == 1
     assert re.fullmatch(r"mgd: cannot write '.*No space left [^\n]*\n", capsys.readouterr().err)
 
@@ -231,9 +233,8 @@ def test_evaluate_prints_a_line_each_and_writes_every_class(run, here, capsys):
     assert [row["class"] for row in rows] == list("0123456789")
     right = sum(int(row["images"]) * float(row["student_top1"]) / 100 for row in rows)
     assert right == pytest.approx(0.6 * float(found[1]), abs=0.1)
-    with (run / "summary.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert float(row["valid_top1"]) == pytest.approx(float(found[1]), abs=1e-3)
+    (record,) = read_epochs(run)
+    assert record.valid_top1 == pytest.approx(float(found[1]), abs=1e-3)
 
 
 def test_evaluate_of_the_student_alone(run, capsys):
@@ -290,6 +291,7 @@ def test_report_of_one_run_and_of_two(run, here, capsys):
 def test_a_report_needs_a_folder_to_be_in(run, fault, capsys):
     capsys.readouterr()
     assert "the folder 'nowhere' does not exist" in fault("report", run, "-o", "nowhere/x.html")
+    assert "is a folder; name a file" in fault("report", run, "-o", run)
 
 
 PAIR = ["--teacher", "cifar_resnet14", "--student", "cifar_resnet8_x0_5", "--size", "16"]

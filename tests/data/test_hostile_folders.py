@@ -17,9 +17,9 @@ from mgd.data.check import drop_bad_images
 from mgd.data.loading import EvalBatches, ImageDataset, build_loader
 from mgd.data.transforms import eval_transform, train_transform
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
-from mgd.engine.loop.runlog import read_summary
 from mgd.engine.run import train
 from mgd.errors import InputError
+from mgd.runfolder import read_epochs
 
 RED = (255, 0, 0)
 
@@ -117,8 +117,8 @@ def test_ten_thousand_classes_are_listed_in_seconds(tmp_path):
 
 def test_fewer_images_than_the_batch(fast_run, image_folder):
     config = fast_run.replace(data=str(image_folder), train_images=0, batch_size=1000, epochs=1)
-    (row,) = read_summary(train(config).folder)
-    assert float(row["loss"]) > 0
+    (record,) = read_epochs(train(config).folder)
+    assert record.losses["loss"] > 0
 
 
 @pytest.mark.parametrize("augment", ["imagenet", "cifar", "none"])

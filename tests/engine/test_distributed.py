@@ -13,11 +13,11 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mgd.engine.loop.runlog import read_summary
 from mgd.engine.run import evaluate_networks, train
 from mgd.engine.runtime.devices import launch
 from mgd.engine.runtime.sync_bn import synchronize
 from mgd.errors import InputError, RunError, TapError
+from mgd.runfolder import read_epochs
 
 MAIN = Path(__file__).parents[2] / "main_mgd.py"
 TIMES = {"images_per_s", "data_wait", "seconds"}
@@ -25,8 +25,8 @@ TIMES = {"images_per_s", "data_wait", "seconds"}
 
 def rows(outcome):
     return [
-        {name: float(value) for name, value in row.items() if name not in TIMES}
-        for row in read_summary(outcome.folder)
+        {name: value for name, value in record.row().items() if name not in TIMES}
+        for record in read_epochs(outcome.folder)
     ]
 
 
@@ -121,7 +121,7 @@ def test_two_torchrun_nodes(tmp_path, free_port):
     outputs = [node.communicate(timeout=240)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     (folder,) = (tmp_path / "runs").iterdir()
-    assert len(read_summary(folder)) == 1
+    assert len(read_epochs(folder)) == 1
     assert "best epoch 1" in outputs[0]
     assert "best epoch 1" not in outputs[1]
 
@@ -147,12 +147,12 @@ def test_a_killed_rank_ends_the_job_and_a_restart_goes_on(tmp_path, free_port):
     assert job.returncode == 1
     assert "a process of the run died" in output.splitlines()[-1]
     assert "SIGKILL" in output.splitlines()[-1]
-    epochs = len(read_summary(summary.parent)) + 1
+    epochs = len(read_epochs(summary.parent)) + 1
     again = start([*command, str(epochs)], tmp_path)
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0, output
     assert f"going on with 'runs/run' at epoch {epochs - 1}, step 0" in output
-    assert [row["epoch"] for row in read_summary(summary.parent)] == [*map(str, range(epochs))]
+    assert [record.epoch for record in read_epochs(summary.parent)] == [*range(epochs)]
 
 
 def ranks_of(parent):

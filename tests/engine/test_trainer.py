@@ -41,8 +41,8 @@ class CutAt(Reporter):
         if (self.epoch, done) == self.at:
             raise PowerCutError
 
-    def end_epoch(self, row):
-        if (row["epoch"], None) == self.at:
+    def end_epoch(self, record):
+        if (record.epoch, None) == self.at:
             raise PowerCutError
 
 
@@ -284,8 +284,8 @@ def test_the_matching_is_updated_on_schedule(fast_distillation, every, updates):
     seen = []
 
     class Watch(Reporter):
-        def end_epoch(self, row):
-            seen.append((row["matching_cost"], row["matching_churn"]))
+        def end_epoch(self, record):
+            seen.append((record.matching_cost, record.matching_churn))
 
     config = fast_distillation.replace(epochs=4, mgd_update_freq=every)
     folder = train(config, Watch()).folder

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
-from mgd.engine.loop.runlog import Reporter, read_summary
+from mgd.engine.loop.runlog import Reporter
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.run import train
 from mgd.engine.tasks.objective import Objective
 from mgd.errors import InputError
+from mgd.runfolder import read_epochs
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -95,7 +96,7 @@ def test_weights_that_are_no_numbers_are_never_saved(fast_run, monkeypatch):
         train(config)
     folder = Path(config.output.output) / "run"
     assert load_checkpoint(folder / "last.ckpt")["epoch"] == 1
-    assert len(read_summary(folder)) == 1
+    assert len(read_epochs(folder)) == 1
 
 
 def without(steps):
@@ -134,9 +135,9 @@ def test_a_skipped_step_leaves_no_trace(fast_distillation, monkeypatch, caplog, 
         "skipped epoch 0, step 1",
         "skipped epoch 1, step 2",
     ]
-    rows = read_summary(Path(config.output.output) / "run")
-    assert [row["skipped_steps"] for row in rows] == ["1", "1"]
-    assert all(math.isfinite(float(row["loss"])) for row in rows)
+    records = read_epochs(Path(config.output.output) / "run")
+    assert [record.skipped_steps for record in records] == [1, 1]
+    assert all(math.isfinite(record.losses["loss"]) for record in records)
 
 
 class CutError(Exception):
@@ -157,7 +158,7 @@ def test_the_count_survives_a_resume(fast_distillation, monkeypatch):
     with pytest.raises(CutError):
         train(config, Cut())
     folder = train(config.replace(resume="auto")).folder
-    assert [row["skipped_steps"] for row in read_summary(folder)] == ["1", "0"]
+    assert [record.skipped_steps for record in read_epochs(folder)] == [1, 0]
 
 
 def test_a_projection_without_a_norm_can_be_skipped_too(fast_distillation, monkeypatch):
@@ -166,7 +167,7 @@ def test_a_projection_without_a_norm_can_be_skipped_too(fast_distillation, monke
 
     spoil(monkeypatch, {2}, spoiled)
     config = fast_distillation.replace(distiller="fitnet", on_nan="skip", loss_factor=1e4)
-    assert [row["skipped_steps"] for row in read_summary(train(config).folder)] == ["1", "0"]
+    assert [record.skipped_steps for record in read_epochs(train(config).folder)] == [1, 0]
 
 
 def test_an_epoch_without_a_good_step_ends_the_run(fast_distillation, monkeypatch):
@@ -176,8 +177,8 @@ def test_an_epoch_without_a_good_step_ends_the_run(fast_distillation, monkeypatc
 
 
 def test_without_skip_there_is_no_such_column(fast_run):
-    (row, _) = read_summary(train(fast_run).folder)
-    assert "skipped_steps" not in row
+    (record, _) = read_epochs(train(fast_run).folder)
+    assert "skipped_steps" not in record.row()
 
 
 def test_stopping_costs_no_wait_for_the_device(fast_distillation, monkeypatch):

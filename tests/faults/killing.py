@@ -3,7 +3,6 @@
 What is killed runs the command line as a user's process does, without pytest or its checks.
 """
 
-import csv
 import json
 import multiprocessing
 import os
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
+from mgd.runfolder import read_epochs
 
 TIMES = ("images_per_s", "data_wait", "seconds")
 
@@ -104,11 +104,11 @@ HOOKS = {"at_file_operation": at_file_operation, "inside_write": inside_write}
 def left_by(folder):
     """Returns all that a run leaves, times aside, in a form that is equal if all bits are."""
     run = folder / "runs" / "run"
-    with (run / "summary.csv").open(newline="") as file:
-        rows = [
-            {name: text for name, text in row.items() if name not in TIMES}
-            for row in csv.DictReader(file)
-        ]
+    # As text: equal bits are equal text, also of what is not a number.
+    rows = [
+        {name: repr(value) for name, value in record.row().items() if name not in TIMES}
+        for record in read_epochs(run)
+    ]
     found = {"rows": rows, "student": (run / "student.safetensors").read_bytes()}
     for name in ("last.ckpt", "best.ckpt"):
         state = load_checkpoint(run / name)

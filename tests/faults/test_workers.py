@@ -6,6 +6,8 @@ import subprocess
 
 from killing import finish, start, wait_for_progress
 
+from mgd.runfolder import read_epochs
+
 WORDS = [
     *("train", "digits", "--size", "8", "--arch", "cifar_resnet8_x0_25", "--train-images", "200"),
     *("-b", "10", "--workers", "2", "--checkpoint-every", "1", "--tensorboard", "0"),
@@ -20,9 +22,8 @@ def workers_of(parent):
     return [int(word) for word in listing.split()]
 
 
-def rows(folder):
-    lines = (folder / "runs" / "run" / "summary.csv").read_text().splitlines()
-    return [line.split(",")[0] for line in lines[1:]]
+def epochs_of(folder):
+    return [record.epoch for record in read_epochs(folder / "runs" / "run")]
 
 
 def test_a_killed_worker_is_one_line_and_the_run_goes_on(tmp_path):
@@ -41,9 +42,9 @@ def test_a_killed_worker_is_one_line_and_the_run_goes_on(tmp_path):
     assert last.startswith("mgd: a process that loads images died (DataLoader worker (pid")
     assert last.endswith("go on from the last checkpoint with --resume auto")
     assert "Traceback" not in (tmp_path / "printed").read_text()
-    epochs = len(rows(tmp_path)) + 1
+    epochs = len(epochs_of(tmp_path)) + 1
     finish([*WORDS, str(epochs)], tmp_path)
-    assert rows(tmp_path) == [str(epoch) for epoch in range(epochs)]
+    assert epochs_of(tmp_path) == [*range(epochs)]
 
 
 def test_workers_that_outlive_a_killed_run_do_not_hold_its_folder(tmp_path):
@@ -55,7 +56,7 @@ def test_workers_that_outlive_a_killed_run_do_not_hold_its_folder(tmp_path):
     try:
         process.kill()
         process.join()
-        finish([*WORDS, str(len(rows(tmp_path)) + 1)], tmp_path)
+        finish([*WORDS, str(len(epochs_of(tmp_path)) + 1)], tmp_path)
     finally:
         for worker in workers:
             os.kill(worker, signal.SIGKILL)

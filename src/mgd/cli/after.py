@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from mgd.cli.parser import Parser, is_code
-from mgd.engine.loop.checkpoint import write_whole
 from mgd.errors import InputError
 from mgd.models import load_trained
-from mgd.report import read_run, write_report
+from mgd.report import write_report
+from mgd.runfolder import names, read_run, write_whole
 
 
 def report(arguments: Sequence[str]) -> None:
@@ -18,13 +18,13 @@ def report(arguments: Sequence[str]) -> None:
     parser = Parser(prog="mgd report", description=(report.__doc__ or "").strip())
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
     parser.add_argument(
-        "-o", "--output", help="the page; default: report.html in the run, or beside several"
+        "-o", "--output", help=f"the page; default: {names.REPORT} in the run, or beside several"
     )
     given = parser.parse_args(arguments)
     runs = [read_run(folder) for folder in given.runs]
     home = runs[0].folder if len(runs) == 1 else runs[0].folder.parent
-    path = Path(given.output) if given.output else home / "report.html"
-    _check_parent(path)
+    path = Path(given.output) if given.output else home / names.REPORT
+    _check_file(path)
     write_report(runs, path, f"Runs: {', '.join(run.name for run in runs)}")
     print(path)
 
@@ -45,18 +45,20 @@ def export(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     run = read_run(given.run)
     path = Path(given.output or run.folder / f"student.{given.format}")
-    _check_parent(path)
+    _check_file(path)
     arch = given.arch or str(run.options["arch"])
     if not given.arch and is_code(arch):
         raise InputError(f"the run's network '{arch}' is code; name it with --arch to run it")
-    student = load_trained(arch, str(run.folder / "student.safetensors"))
+    student = load_trained(arch, str(run.folder / names.STUDENT))
     _write(student.eval(), path, given.format, int(run.options["size"]))
     print(path)
 
 
-def _check_parent(path: Path) -> None:
+def _check_file(path: Path) -> None:
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: the folder '{path.parent}' does not exist; make it")
+    if path.is_dir():
+        raise InputError(f"--output {path} is a folder; name a file")
 
 
 def _write(student: nn.Module, path: Path, kind: str, size: int) -> None:

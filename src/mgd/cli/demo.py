@@ -2,15 +2,13 @@
 
 import itertools
 import logging
-import multiprocessing
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -19,7 +17,9 @@ from mgd.cli.parser import Parser
 from mgd.data import DIGITS
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
-from mgd.report import HEADINGS, Run, figures, read_run, summarize, write_report
+from mgd.engine.runtime.pool import one_thread_pool
+from mgd.report import HEADINGS, figures, summarize, write_report
+from mgd.runfolder import Run, names, read_run
 
 LABELS = 100
 TEACHER = "cifar_resnet8"
@@ -84,11 +84,12 @@ def demo(arguments: Sequence[str]) -> None:
     teacher, students = runs[0], runs[1:]
     accuracy = f"teacher on test: {teacher.accuracy:.1f} %"
     notes = [*NOTES, accuracy]
-    write_report(students, root / "report.html", "Matching Guided Distillation on digits", notes)
+    page = root / names.REPORT
+    write_report(students, page, "Matching Guided Distillation on digits", notes)
     (root / "curves.png").write_bytes(figures.curves(students))
     (root / "matching.png").write_bytes(figures.matching(_first(students, "MGD amp")))
     _print(console, students, accuracy)
-    console.print(f"{time.perf_counter() - start:.0f} s; page: {root / 'report.html'}")
+    console.print(f"{time.perf_counter() - start:.0f} s; page: {page}")
 
 
 def plan(
@@ -102,7 +103,7 @@ def plan(
     student = recipe.replace(
         arch=STUDENT,
         teacher=TEACHER,
-        teacher_resume=str(root / "teacher" / "student.safetensors"),
+        teacher_resume=str(root / "teacher" / names.STUDENT),
         epochs=epochs,
         train_images=LABELS,
     )
@@ -116,10 +117,9 @@ def plan(
 def run_all(plan: list[RunConfig], jobs: int, console: Console) -> list[Path]:
     """Trains the teacher, then the students side by side, one thread each."""
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    spawn = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, console=console, transient=True) as progress,
-        ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_one_thread) as pool,
+        one_thread_pool(jobs, silenced=logging.WARNING) as pool,
     ):
         task = progress.add_task("teacher", total=len(plan))
         folders = {0: pool.submit(_train, plan[0]).result()}
@@ -130,21 +130,16 @@ def run_all(plan: list[RunConfig], jobs: int, console: Console) -> list[Path]:
     return [folders[index] for index in range(len(plan))]
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-
-
 def _train(config: RunConfig) -> Path:
     return train(config).folder
 
 
 def _free(path: Path) -> Path:
     """Returns the path, or the next numbered one that is not there: nothing is overwritten."""
-    names = itertools.chain(
+    candidates = itertools.chain(
         [path], (path.with_name(f"{path.name}-{n}") for n in itertools.count(2))
     )
-    return next(name for name in names if not name.exists())
+    return next(name for name in candidates if not name.exists())
 
 
 def _first(runs: Sequence[Run], group: str) -> Run:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mgd.engine.loop.runlog import Reporter, Row
+from mgd.engine.loop.runlog import Reporter
+from mgd.runfolder import EpochRecord
 
 
 class RichReporter(Reporter):
@@ -55,21 +56,21 @@ class RichReporter(Reporter):
                 values=values,
             )
 
-    def end_epoch(self, row: Row) -> None:
+    def end_epoch(self, record: EpochRecord) -> None:
         """Prints the epoch's line."""
         terms = "  ".join(
             f"{name.removeprefix('loss_')} {value:.3f}"
-            for name, value in row.items()
+            for name, value in record.losses.items()
             if name.startswith("loss_")
         )
-        teacher = row["teacher_top1"]
+        teacher = record.teacher_top1
         self.message(
-            f"epoch {row['epoch'] + 1}/{self._epochs}  lr {row['lr']:.4g}  "
-            f"loss {row['loss']:.3f} ({terms})  "
-            f"Acc@1 {row['valid_top1']:.3f} Acc@5 {row['valid_top5']:.3f}"
+            f"epoch {record.epoch + 1}/{self._epochs}  lr {record.lr:.4g}  "
+            f"loss {record.losses['loss']:.3f} ({terms})  "
+            f"Acc@1 {record.valid_top1:.3f} Acc@5 {record.valid_top5:.3f}"
             + (f"  teacher {teacher:.3f}" if teacher is not None else "")
-            + f"  {row['images_per_s']:.0f} images/s, "
-            + f"{100 * row['data_wait']:.0f} % waiting for data"
+            + f"  {record.images_per_s:.0f} images/s, "
+            + f"{100 * record.data_wait:.0f} % waiting for data"
         )
 
     def close(self) -> None:

@@ -13,20 +13,21 @@ from torch import nn
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.loop.metrics import Scores
 from mgd.engine.loop.pipeline import build_pipeline, telling_of_dead_workers
-from mgd.engine.loop.runlog import (
-    BAD_IMAGES,
-    Reporter,
-    RunFolder,
-    read_summary,
-    write_bad_images,
-    write_per_class,
-)
+from mgd.engine.loop.runlog import Reporter, RunLog
 from mgd.engine.loop.state import adopt_best, restore
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch, share
 from mgd.engine.tasks.networks import build_networks, build_objective
 from mgd.errors import InputError
+from mgd.runfolder import (
+    RunResult,
+    is_run,
+    names,
+    read_epochs,
+    write_bad_images,
+    write_per_class,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +73,12 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
         reporter.message(f"going on with '{path}' at epoch {trainer.epoch}, step {trainer.step}")
     valid_scores = pipeline.score(teacher, pipeline.valid) if teacher is not None else None
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
-    folder = RunFolder(path, config, trainer.columns) if fabric.is_global_zero else None
+    folder = RunLog(path, config, trainer.columns) if fabric.is_global_zero else None
     try:
         if folder is not None:
-            folder.keep_rows_before(trainer.epoch)
+            folder.keep_epochs_before(trainer.epoch)
             # What earlier processes of this run took counts as well.
-            start -= sum(float(row["seconds"]) for row in read_summary(path))
+            start -= sum(record.seconds for record in read_epochs(path))
             if config.output.resume not in ("", "auto"):
                 adopt_best(trainer, folder, Path(config.output.resume).parent)
             if config.data.skip_bad_images:
@@ -101,8 +102,8 @@ def _finish(
     """Measures the best epoch's weights on the test part, if there is one."""
     pipeline, student, test = trainer.pipeline, trainer.objective.student, None
     if pipeline.test is not None:
-        if trainer.fabric.is_global_zero and (path / "best.ckpt").exists():
-            student.load_state_dict(load_checkpoint(path / "best.ckpt")["student"])
+        if trainer.fabric.is_global_zero and (path / names.BEST_CHECKPOINT).exists():
+            student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
         share(student.state_dict().values())
         test = pipeline.score(student, pipeline.test)
         valid = pipeline.score(teacher, pipeline.test) if teacher is not None else None
@@ -111,18 +112,18 @@ def _finish(
     return Outcome(path, trainer.best, test, valid, parameters, seconds)
 
 
-def _result(outcome: Outcome) -> dict[str, float | None]:
-    return {
-        "best_epoch": outcome.best["epoch"],
-        "valid_top1": outcome.best["top1"],
-        "valid_top5": outcome.best["top5"],
-        "test_top1": outcome.test.top1 if outcome.test else None,
-        "test_top5": outcome.test.top5 if outcome.test else None,
-        "teacher_top1": outcome.teacher.top1 if outcome.teacher else None,
-        "teacher_top5": outcome.teacher.top5 if outcome.teacher else None,
-        "trained_parameters": outcome.trained_parameters,
-        "seconds": round(outcome.seconds, 2),
-    }
+def _result(outcome: Outcome) -> RunResult:
+    return RunResult(
+        best_epoch=int(outcome.best["epoch"]),
+        valid_top1=outcome.best["top1"],
+        valid_top5=outcome.best["top5"],
+        test_top1=outcome.test.top1 if outcome.test else None,
+        test_top5=outcome.test.top5 if outcome.test else None,
+        teacher_top1=outcome.teacher.top1 if outcome.teacher else None,
+        teacher_top5=outcome.teacher.top5 if outcome.teacher else None,
+        trained_parameters=outcome.trained_parameters,
+        seconds=round(outcome.seconds, 2),
+    )
 
 
 def evaluate_networks(config: RunConfig) -> tuple[dict[str, Scores], Path]:
@@ -149,18 +150,19 @@ def _evaluate(fabric: Fabric, config: RunConfig) -> tuple[dict[str, Scores], Pat
         if network is not None
     }
     name = config.output.experiment or f"evaluate-{config.run_name}"
-    path = Path(config.output.output) / name / "per_class.csv"
+    folder = Path(config.output.output) / name
     if fabric.is_global_zero:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_per_class(path, pipeline.splits.classes, scores)
+        folder.mkdir(parents=True, exist_ok=True)
+        counts = {network: found.per_class for network, found in scores.items()}
+        write_per_class(folder, pipeline.splits.classes, counts)
         if config.data.skip_bad_images:
-            write_bad_images(path.parent, pipeline.bad_images)
-            logger.warning("%s", _count_line(pipeline.bad_images, path.parent))
-    return scores, path
+            write_bad_images(folder, pipeline.bad_images)
+            logger.warning("%s", _count_line(pipeline.bad_images, folder))
+    return scores, folder / names.PER_CLASS
 
 
 def _count_line(bad_images: list[str], folder: Path) -> str:
-    return f"{len(bad_images)} unreadable images left out, listed in {folder / BAD_IMAGES}"
+    return f"{len(bad_images)} unreadable images left out, listed in {folder / names.BAD_IMAGES}"
 
 
 def find_folder(config: RunConfig) -> tuple[Path, State | None]:
@@ -177,8 +179,8 @@ def find_folder(config: RunConfig) -> tuple[Path, State | None]:
     if resume not in ("", "auto"):
         state = load_checkpoint(Path(resume))
         return (path if config.output.experiment else Path(resume).parent), state
-    names = itertools.chain([path], (output / f"{path.name}-{n}" for n in itertools.count(2)))
-    taken = list(itertools.takewhile(_is_run, names))
+    candidates = itertools.chain([path], (output / f"{path.name}-{n}" for n in itertools.count(2)))
+    taken = list(itertools.takewhile(is_run, candidates))
     if resume == "auto":
         newest = path if config.output.experiment or not taken else taken[-1]
         return newest, newest_checkpoint(newest)
@@ -188,7 +190,3 @@ def find_folder(config: RunConfig) -> tuple[Path, State | None]:
             "--experiment"
         )
     return (output / f"{path.name}-{len(taken) + 1}" if taken else path), None
-
-
-def _is_run(path: Path) -> bool:
-    return (path / "args.yaml").exists()

@@ -1,7 +1,6 @@
-"""Reports: pages and tables made from run folders alone."""
+"""Reports: a page, tables and pictures, made from run folders alone."""
 
 from mgd.report.page import write_report
-from mgd.report.runs import Run, read_run
 from mgd.report.summary import HEADINGS, Summary, summarize
 
-__all__ = ["HEADINGS", "Run", "Summary", "read_run", "summarize", "write_report"]
+__all__ = ["HEADINGS", "Summary", "summarize", "write_report"]

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from mgd.errors import InputError
-from mgd.report.runs import Run
+from mgd.runfolder import Run
 
 
 def curves(runs: Sequence[Run]) -> bytes:
-    """Draws validation accuracy against the epoch: a line per group, a band from worst to best."""
+    """Draws validation accuracy against the epoch, a line for each group of runs.
+
+    The line is the mean over the group's seeds; the band reaches from the worst to the best seed.
+    Each group's line ends with its shortest run.
+
+    Raises:
+        InputError: If matplotlib is not installed.
+    """
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     groups: dict[str, list[Run]] = {}
@@ -18,11 +25,11 @@ def curves(runs: Sequence[Run]) -> bytes:
         groups.setdefault(run.group, []).append(run)
     colours = plt.get_cmap("tab20").colors
     for index, (name, members) in enumerate(groups.items()):
-        series = [[float(row["valid_top1"]) for row in run.rows] for run in members if run.rows]
+        series = [[epoch.valid_top1 for epoch in run.epochs] for run in members if run.epochs]
         epochs = list(zip(*series, strict=False))
         if not epochs:
             continue
-        numbers = [int(members[0].rows[i]["epoch"]) + 1 for i in range(len(epochs))]
+        numbers = [members[0].epochs[i].epoch + 1 for i in range(len(epochs))]
         colour = colours[index % len(colours)]
         axes.plot(numbers, [statistics.fmean(e) for e in epochs], label=_plain(name), color=colour)
         axes.fill_between(
@@ -35,7 +42,11 @@ def curves(runs: Sequence[Run]) -> bytes:
 
 
 def matching(run: Run) -> bytes:
-    """Draws which teacher channels each student channel took, one panel per point."""
+    """Draws which teacher channels each student channel is matched with, one panel per point.
+
+    Raises:
+        InputError: If matplotlib is not installed.
+    """
     plt = _pyplot()
     figure, panels = plt.subplots(
         len(run.points),
@@ -45,20 +56,20 @@ def matching(run: Run) -> bytes:
         layout="constrained",
     )
     for point, axes in zip(run.points, panels[:, 0], strict=True):
-        for group in point["matching"]:
+        for group in point.matching:
             axes.scatter(
                 group, range(len(group)), c=range(len(group)), cmap="tab20", marker="s", s=14
             )
         axes.set(
-            xlim=(-1, point["teacher_channels"]),
-            ylim=(len(point["matching"][0]) - 0.5, -0.5),
+            xlim=(-1, point.teacher_channels),
+            ylim=(len(point.matching[0]) - 0.5, -0.5),
             xlabel="teacher channel",
             ylabel="student channel",
         )
         axes.set_title(
             _plain(
-                f"{point['teacher']} → {point['student']}: distance "
-                f"{point['first_cost']:.2f} → {point['cost_after']:.2f}"
+                f"{point.teacher} → {point.student}: distance "
+                f"{point.first_cost:.2f} → {point.cost_after:.2f}"
             ),
             fontsize=9,
         )

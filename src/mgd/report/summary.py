@@ -1,10 +1,10 @@
-"""Summary: one row per group of runs that differ in their seed."""
+"""Summary: one row per group of runs that differ in their seed alone."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mgd.report.runs import Run
+from mgd.runfolder import Run
 
 HEADINGS = (
     "method",
@@ -47,7 +47,7 @@ class Summary:
 
 
 def summarize(runs: Sequence[Run]) -> list[Summary]:
-    """Summarises finished runs, in the order their groups first appear."""
+    """Summarises finished runs, one row per group, in the order of each group's first run."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if run.accuracy is not None:
@@ -57,19 +57,20 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
 
 def _summarize(name: str, runs: list[Run], groups: dict[str, list[Run]]) -> Summary:
     accuracies = [run.accuracy for run in runs if run.accuracy is not None]
+    results = [run.result for run in runs if run.result is not None]
     points = [point for run in runs for point in run.points]
     cost = None
     if points:
-        first = statistics.fmean(point["first_cost"] for point in points)
-        cost = first, statistics.fmean(point["cost_after"] for point in points)
+        first = statistics.fmean(point.first_cost for point in points)
+        cost = first, statistics.fmean(point.cost_after for point in points)
     return Summary(
         group=name,
         runs=len(runs),
         accuracy=statistics.fmean(accuracies),
         spread=statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0,
         gap_recovered=_gap(runs, groups),
-        trained_parameters=runs[0].result["trained_parameters"],
-        seconds=statistics.fmean(run.result["seconds"] for run in runs),
+        trained_parameters=results[0].trained_parameters,
+        seconds=statistics.fmean(result.seconds for result in results),
         cost=cost,
     )
 
@@ -77,7 +78,8 @@ def _summarize(name: str, runs: list[Run], groups: dict[str, list[Run]]) -> Summ
 def _gap(runs: list[Run], groups: dict[str, list[Run]]) -> float | None:
     """Compares with the student alone: the group of the same network and data, undistilled."""
     same = ("arch", "data", "size", "train-images")
-    taught = [run.result["teacher_top1"] for run in runs if run.result.get("teacher_top1")]
+    scores = [run.result.teacher_top1 for run in runs if run.result is not None]
+    taught = [score for score in scores if score is not None]
     alone = [
         run.accuracy
         for members in groups.values()

@@ -1,42 +1,40 @@
-"""Checkpoints: whole or not there at all, checked when read, and never code."""
+"""Checkpoints: written atomically, checked by a checksum when read, and never code."""
 
 import hashlib
 import logging
-import os
-import re
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mgd.errors import InputError, RunError
+from mgd.errors import InputError
 from mgd.models.weights import load_plain
+from mgd.runfolder import names, write_whole
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}")
 State = dict[str, Any]
 
 
 def save_checkpoint(state: State, path: Path, keep_previous: bool = False) -> None:
-    """Writes a checkpoint so that the path holds the old or the new one, never a part.
+    """Replaces a checkpoint atomically: the path has the old one or the new, never a part.
 
     Args:
         state: Tensors and primitives, in dicts and lists.
-        path: Where to; replaced atomically.
-        keep_previous: Keep the file replaced, as `previous.ckpt` beside it.
+        path: The file to write.
+        keep_previous: Keep the replaced checkpoint beside it, as the previous one.
 
     Raises:
-        RunError: If the disk does not take it; the old file stays.
+        RunError: If it cannot be written; the old file stays.
     """
     state = {"format": FORMAT, **state}
     state["checksum"] = checksum(state)
-    write_whole(path, lambda file: torch.save(state, file), keep_previous)
+    previous = path.with_name(names.PREVIOUS_CHECKPOINT) if keep_previous else None
+    write_whole(path, lambda file: torch.save(state, file), previous)
 
 
 def save_student(student: nn.Module, path: Path) -> None:
@@ -49,69 +47,6 @@ def save_student(student: nn.Module, path: Path) -> None:
     write_whole(path, lambda file: file.write(save(weights, metadata={"format": "pt"})))
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], Any], keep_previous: bool = False) -> None:
-    """Writes a file so that the path holds the old or the new one, never a part.
-
-    Args:
-        path: Where to; replaced atomically.
-        write: Writes the content.
-        keep_previous: Keep the file replaced, as `previous.ckpt` beside it.
-
-    Raises:
-        RunError: If the disk does not take it; the old file stays.
-    """
-    temporary = _temporary(path)
-    try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep_previous and path.exists():
-            _keep(path, path.with_name("previous.ckpt"))
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
-        raise RunError(
-            f"cannot write '{path}' ({error}); free some space and go on with --resume auto"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _keep(path: Path, previous: Path) -> None:
-    """Gives a file a second name, so that `last.ckpt` is there at every moment."""
-    link = _temporary(previous)
-    try:
-        link.hardlink_to(path)
-    except OSError:
-        # Some file systems know no links; for a moment `previous.ckpt` alone is there then.
-        path.replace(previous)
-        return
-    link.replace(previous)
-    # Renaming onto another name of the same file, as a kill may leave them, does nothing.
-    link.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Puts the new name on the disk: a power cut would otherwise bring the old file back."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Deletes the temporary files of writes that were killed; only for the folder's one writer."""
-    for file in folder.iterdir():
-        if _LEFTOVER.fullmatch(file.name):
-            file.unlink()
-
-
 def load_checkpoint(path: Path) -> State:
     """Reads and checks one checkpoint.
 
@@ -119,10 +54,14 @@ def load_checkpoint(path: Path) -> State:
         InputError: If it is missing, damaged, or of another program or version.
     """
     if not path.is_file():
-        raise InputError(f"checkpoint '{path}' does not exist; give a last.ckpt, or auto")
+        raise InputError(
+            f"checkpoint '{path}' does not exist; give a {names.LAST_CHECKPOINT}, or auto"
+        )
     state = load_plain(path)
     if not isinstance(state, dict) or "format" not in state:
-        raise InputError(f"'{path}' is no checkpoint of a run; resume from its last.ckpt")
+        raise InputError(
+            f"'{path}' is no checkpoint of a run; resume from its {names.LAST_CHECKPOINT}"
+        )
     # A forged format may be anything; not every value can be compared with a number.
     if type(state["format"]) is not int or state["format"] != FORMAT:
         raise InputError(
@@ -141,7 +80,7 @@ def newest_checkpoint(folder: Path) -> State | None:
         InputError: If there are checkpoints and all are damaged.
     """
     faults = []
-    for name in ("last.ckpt", "previous.ckpt"):
+    for name in (names.LAST_CHECKPOINT, names.PREVIOUS_CHECKPOINT):
         if not (folder / name).exists():
             continue
         try:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mgd.engine.loop.checkpoint import State, save_checkpoint, save_student, write_whole
-from mgd.engine.loop.runlog import Row, RunFolder
+from mgd.engine.loop.checkpoint import State, save_checkpoint, save_student
 from mgd.errors import InputError
+from mgd.runfolder import EpochRecord, RunFolder, names, write_whole
 
 if TYPE_CHECKING:
     from mgd.engine.loop.trainer import Trainer
@@ -18,25 +18,25 @@ logger = logging.getLogger(__name__)
 _SAME = ("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-size")
 
 
-def save_epoch(trainer: "Trainer", folder: RunFolder, row: Row, is_best: bool) -> None:
+def save_epoch(trainer: "Trainer", folder: RunFolder, record: EpochRecord, is_best: bool) -> None:
     """Writes all that an epoch leaves; `last.ckpt` comes last, so that a kill repeats the epoch."""
-    folder.add_row(row)
+    folder.add_epoch(record)
     if is_best:
-        save_checkpoint(capture(trainer), folder.path / "best.ckpt")
-        save_student(trainer.objective.student, folder.path / "student.safetensors")
+        save_checkpoint(capture(trainer), folder.path / names.BEST_CHECKPOINT)
+        save_student(trainer.objective.student, folder.path / names.STUDENT)
     save_last(trainer, folder)
 
 
 def save_last(trainer: "Trainer", folder: RunFolder) -> None:
     """Writes `last.ckpt` and keeps the one before."""
-    save_checkpoint(capture(trainer), folder.path / "last.ckpt", keep_previous=True)
+    save_checkpoint(capture(trainer), folder.path / names.LAST_CHECKPOINT, keep_previous=True)
 
 
 def adopt_best(trainer: "Trainer", folder: RunFolder, source: Path) -> None:
     """Takes the best epoch along where a run goes on in another folder than it began in."""
     if source.resolve() == folder.path.resolve():
         return
-    for name in ("best.ckpt", "student.safetensors"):
+    for name in (names.BEST_CHECKPOINT, names.STUDENT):
         if not (source / name).is_file():
             trainer.best = {"epoch": -1, "top1": -1.0, "top5": -1.0}  # the next epoch is the best
             return
@@ -80,13 +80,13 @@ def restore(trainer: "Trainer", state: State) -> None:
     except KeyError as error:
         raise InputError(
             f"the checkpoint has no {error}; it is of another program or version: resume from a "
-            "run's last.ckpt"
+            f"run's {names.LAST_CHECKPOINT}"
         ) from error
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         # What torch raises where a state dict is of other shapes, names or types.
         raise InputError(
             "the checkpoint does not fit: its data had other classes, or its --points were "
-            "others; give the options of its args.yaml, or another --experiment"
+            f"others; give the options of its {names.ARGS}, or another --experiment"
         ) from error
 
 

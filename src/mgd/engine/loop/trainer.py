@@ -12,7 +12,7 @@ from mgd.data.loading import Batch
 from mgd.engine.loop.metrics import Pace, Scores, TermMeter
 from mgd.engine.loop.optim import build_optimizer, build_scheduler, lr_factor
 from mgd.engine.loop.pipeline import Pipeline
-from mgd.engine.loop.runlog import Reporter, Row, RunFolder, matching_columns, summary_columns
+from mgd.engine.loop.runlog import Reporter, Row, epoch_record, matching_columns, matching_record
 from mgd.engine.loop.state import save_epoch, save_last
 from mgd.engine.loop.watch import LossWatch
 from mgd.engine.options.config import RunConfig
@@ -23,6 +23,7 @@ from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.errors import InputError
 from mgd.method.distiller import Distiller
 from mgd.method.rematch import RematchSchedule, solve_matching, update_matching
+from mgd.runfolder import RunFolder, epoch_columns, names
 
 
 class Trainer:
@@ -62,15 +63,19 @@ class Trainer:
         self.best: dict[str, float] = {"epoch": -1, "top1": -1.0, "top5": -1.0}
         self.matching = {"matching_cost": math.nan, "matching_churn": math.nan}
         self.meter = TermMeter(objective.weights, pipeline.device)
-        scaled = config.devices.precision == "fp16"
-        self.watch = LossWatch(objective, config.schedule.on_nan, home / "last.ckpt", scaled)
+        last, scaled = home / names.LAST_CHECKPOINT, config.devices.precision == "fp16"
+        self.watch = LossWatch(objective, config.schedule.on_nan, last, scaled)
 
     @property
     def columns(self) -> list[str]:
-        """Columns of `summary.csv`."""
-        is_matched = self.distiller is not None and any(self.distiller.matched_points())
-        matching, skips = self.matching if is_matched else (), self.watch.mode == "skip"
-        return summary_columns(self.meter.names, self.distiller is not None, matching, skips)
+        """Columns of the run's summary."""
+        losses = [name for name in self.meter.names if name.startswith("loss")]
+        has_teacher, skips = self.distiller is not None, self.watch.mode == "skip"
+        matching = self._has_matching()
+        return epoch_columns(losses, teacher=has_teacher, matching=matching, skips=skips)
+
+    def _has_matching(self) -> bool:
+        return self.distiller is not None and any(self.distiller.matched_points())
 
     def fit(self, folder: RunFolder | None, teacher: Scores | None) -> None:
         """Trains the epochs that are left; rank 0 has a folder and writes."""
@@ -89,27 +94,22 @@ class Trainer:
         # Of the epoch's first step, also where a resumed run starts later in it.
         steps = self.pipeline.train_batches.num_batches
         lr = schedule.learning_rate * lr_factor(epoch * steps, schedule, steps)
-        row = {"epoch": epoch, "lr": lr, **self._train(folder)}
+        means = self._train(folder)
         self.watch.check_weights(epoch, steps)
         scores = self.pipeline.score(self.objective.student, self.pipeline.valid)
-        row |= {
-            "valid_loss": scores.loss,
-            "valid_top1": scores.top1,
-            "valid_top5": scores.top5,
-            "teacher_top1": teacher.top1 if teacher else None,
-            "teacher_top5": teacher.top5 if teacher else None,
-            **self.matching,
-            "skipped_steps": self.watch.skipped,
-            "seconds": round(time.perf_counter() - start, 3),
-        }
+        others = dict(self.matching) if self._has_matching() else {}
+        if self.watch.mode == "skip":
+            others["skipped_steps"] = self.watch.skipped
+        others |= {"epoch": epoch, "lr": lr, "seconds": round(time.perf_counter() - start, 3)}
+        record = epoch_record(means, scores, teacher, **others)
         self.epoch, self.step, self.watch.skipped = epoch + 1, 0, 0
         self.meter.reset()
         is_best = scores.top1 > self.best["top1"]
         if is_best:
             self.best = {"epoch": epoch, "top1": scores.top1, "top5": scores.top5}
         if folder is not None:
-            save_epoch(self, folder, row, is_best)
-        self.reporter.end_epoch(row)
+            save_epoch(self, folder, record, is_best)
+        self.reporter.end_epoch(record)
 
     def _train(self, folder: RunFolder | None) -> Row:
         """Runs the rest of an epoch and returns its means."""
@@ -186,7 +186,7 @@ class Trainer:
         if reports:  # a baseline has none, and has renewed its margins
             self.matching = matching_columns(reports)
             if folder is not None:
-                folder.write_matching(self.distiller, reports, self.epoch)
+                folder.write_matching(matching_record(self.distiller, reports, self.epoch))
 
     def save(self, folder: RunFolder | None) -> None:
         """Writes `last.ckpt` inside an epoch, on the rank that has the folder.

@@ -12,6 +12,7 @@ from mgd.engine.options.option import Group, Switch, epoch_list, factor, option,
 from mgd.errors import InputError
 from mgd.method.distiller import METHODS
 from mgd.models import NAMES
+from mgd.runfolder import names
 from mgd.tensors.assignment import SOLVERS
 from mgd.tensors.logits import LOGIT_LOSSES
 from mgd.tensors.reducers import REDUCERS
@@ -40,7 +41,7 @@ class DataConfig(Group):
     skip_bad_images: bool = option(
         False,
         "read every image once before the run and leave out those that cannot be read; they are "
-        "counted, and listed in bad_images.txt",
+        f"counted, and listed in {names.BAD_IMAGES}",
     )
     batch_size: int = option(
         256, "images per step on this node, over all its devices", flags=("-b",), least=1
@@ -156,7 +157,8 @@ class ScheduleConfig(Group):
     on_nan: Literal["stop", "skip"] = option(
         "stop",
         "where a loss or gradient is not finite; skip: that step's update alone is left out, "
-        "counted in skipped_steps of summary.csv, at the price of a wait for the device every step",
+        f"counted in skipped_steps of {names.SUMMARY}, at the price of a wait for the device "
+        "every step",
         choices=("stop", "skip"),
     )
 

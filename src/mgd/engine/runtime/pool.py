@@ -1,0 +1,32 @@
+"""Runs side by side: a pool of processes that use one CPU thread each."""
+
+import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+import torch
+
+
+def one_thread_pool(processes: int, silenced: int = logging.NOTSET) -> ProcessPoolExecutor:
+    """Returns a pool whose processes run torch on one CPU thread each.
+
+    Runs side by side would wait for each other's threads otherwise. Processes are spawned: a fork
+    can hang once torch has used its threads.
+
+    Args:
+        processes: Number of processes, at least 1.
+        silenced: Logging level up to which their messages are dropped; default: none are.
+
+    Example:
+        >>> with one_thread_pool(2) as pool:
+        ...     futures = [pool.submit(train, config) for config in configs]
+    """
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        processes, mp_context=spawn, initializer=_start, initargs=(silenced,)
+    )
+
+
+def _start(silenced: int) -> None:
+    torch.set_num_threads(1)
+    logging.disable(silenced)

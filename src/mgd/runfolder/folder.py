@@ -1,0 +1,92 @@
+"""The run folder as the run that writes it sees it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mgd.errors import InputError
+from mgd.runfolder import names
+from mgd.runfolder.lock import lock_folder
+from mgd.runfolder.reading import read_epochs, read_matching
+from mgd.runfolder.records import EpochRecord, MatchingRecord, PointMatching, RunResult
+from mgd.runfolder.writing import remove_leftovers, write_table, write_whole
+
+
+class RunFolder:
+    """Writes a run's files; it holds the folder's lock from the start until `close`.
+
+    Args:
+        path: The folder; made if it is not there.
+        options: Of the command line, by the flag without its dashes.
+        columns: Of the summary, as `epoch_columns` gives them.
+
+    Raises:
+        InputError: If another run holds the folder, or it cannot be made.
+        RunError: If the options cannot be written.
+
+    Example:
+        >>> folder = RunFolder(Path("runs/mine"), config.flat(), columns)
+        >>> folder.add_epoch(record)
+        >>> folder.close()
+    """
+
+    def __init__(self, path: Path, options: Mapping[str, Any], columns: Sequence[str]):
+        self.path, self.columns = path, list(columns)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_folder(path)
+        except OSError as error:
+            raise InputError(
+                f"cannot write to '{path}' ({error}); choose another --output"
+            ) from error
+        try:
+            remove_leftovers(path)
+            self._write(names.ARGS, yaml.safe_dump(dict(options), sort_keys=False))
+        except BaseException:  # whatever it is, the folder must not stay locked
+            self._lock.release()
+            raise
+
+    def keep_epochs_before(self, epoch: int) -> None:
+        """Drops the records from an epoch on: a resumed run writes those again."""
+        self._write_epochs([each for each in read_epochs(self.path) if each.epoch < epoch])
+
+    def add_epoch(self, record: EpochRecord) -> None:
+        """Adds an epoch to the summary."""
+        self._write_epochs([*read_epochs(self.path), record])
+
+    def _write_epochs(self, records: Sequence[EpochRecord]) -> None:
+        rows = [record.row() for record in records]
+        write_table(self.path / names.SUMMARY, self.columns, rows)
+
+    def write_matching(self, record: MatchingRecord) -> None:
+        """Writes the matching of an update.
+
+        After epoch 0 each point keeps the `first_cost` of the record that is there already.
+        """
+        earlier = read_matching(self.path) if record.epoch else None
+        first = {_taps(point): point.first_cost for point in earlier.points} if earlier else {}
+        points = [
+            replace(point, first_cost=first.get(_taps(point), point.first_cost))
+            for point in record.points
+        ]
+        record = replace(record, points=points)
+        self._write(names.MATCHING, json.dumps(record.to_plain()))
+
+    def write_result(self, result: RunResult) -> None:
+        """Writes what the run came to."""
+        self._write(names.RESULT, json.dumps(result.to_plain(), indent=1))
+
+    def _write(self, name: str, text: str) -> None:
+        write_whole(self.path / name, lambda file: file.write(text.encode()))
+
+    def close(self) -> None:
+        """Releases the lock, so that another run can use the folder."""
+        self._lock.release()
+
+
+def _taps(point: PointMatching) -> tuple[str, str]:
+    return point.teacher, point.student

@@ -1,0 +1,37 @@
+"""The lock of a run folder: one process at a time writes into it, on every system."""
+
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from mgd.errors import InputError
+from mgd.runfolder import names
+
+
+def lock_folder(folder: Path) -> BaseFileLock:
+    """Locks a folder until `release()` or the end of this process, however it ends.
+
+    Forked children, such as data-loader workers, do not inherit the lock: `filelock` closes its
+    file in them, from version 3.30 on. Workers can outlive a killed run for seconds, and would
+    keep its folder locked otherwise.
+
+    Args:
+        folder: An existing folder.
+
+    Raises:
+        InputError: If another run holds the lock.
+        OSError: If the lock file cannot be made.
+
+    Example:
+        >>> lock = lock_folder(Path("runs/resnet18-base"))
+        >>> lock.release()
+    """
+    # Any thread of the process may release it.
+    lock = FileLock(folder / names.LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"run folder '{folder}' is in use by another run; wait, or name another --experiment"
+        ) from error
+    return lock

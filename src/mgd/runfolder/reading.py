@@ -1,0 +1,152 @@
+"""Reading: a run as its folder tells it. A damaged file is one `InputError`."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mgd.errors import InputError
+from mgd.runfolder import names
+from mgd.runfolder.records import EpochRecord, MatchingRecord, PointMatching, RunResult
+
+_NEEDED = ("arch", "data", "distiller", "size", "train-images")
+_SEED = re.compile(r"-seed\d+$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run folder holds."""
+
+    folder: Path
+    options: dict[str, Any]
+    """Of the command line, by the flag without its dashes."""
+    epochs: list[EpochRecord]
+    """In order; none before the first has ended."""
+    result: RunResult | None
+    """None until the run has ended."""
+    matching: MatchingRecord | None
+    """None without a matching."""
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def group(self) -> str:
+        """The name without `-seedN`: runs of one group differ in their seed alone."""
+        return _SEED.sub("", self.name)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1 in percent, on test images or else on validation images; None until the end."""
+        if self.result is None:
+            return None
+        test = self.result.test_top1
+        return self.result.valid_top1 if test is None else test
+
+    @property
+    def points(self) -> list[PointMatching]:
+        """The matching of each point; empty without a matching."""
+        return self.matching.points if self.matching else []
+
+
+def is_run(folder: Path) -> bool:
+    """Tells whether a run was started in this folder."""
+    return (folder / names.ARGS).exists()
+
+
+def read_run(folder: str | Path) -> Run:
+    """Reads a run folder.
+
+    Raises:
+        InputError: If it is not a run folder, or a file in it cannot be read.
+
+    Example:
+        >>> run = read_run("runs/resnet18-base")
+        >>> run.epochs[-1].valid_top1
+    """
+    folder = Path(folder)
+    if not (folder / names.ARGS).is_file() or not (folder / names.SUMMARY).is_file():
+        raise InputError(
+            f"'{folder}' is no run folder (no {names.ARGS} and {names.SUMMARY}); give one below "
+            "--output"
+        )
+    return Run(
+        folder=folder,
+        options=_read_options(folder / names.ARGS),
+        epochs=read_epochs(folder),
+        result=read_result(folder),
+        matching=read_matching(folder),
+    )
+
+
+def read_epochs(folder: Path) -> list[EpochRecord]:
+    """Reads the finished epochs of a run; none where there is no file yet.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    path = folder / names.SUMMARY
+    if not path.exists():
+        return []
+    with _telling_of(path), path.open(newline="", encoding="utf-8") as file:
+        return [EpochRecord.from_row(row) for row in csv.DictReader(file)]
+
+
+def read_matching(folder: Path) -> MatchingRecord | None:
+    """Reads the last matching of a run; None where there is no file.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    path = folder / names.MATCHING
+    with _telling_of(path):
+        return MatchingRecord.from_plain(_json(path)) if path.is_file() else None
+
+
+def read_result(folder: Path) -> RunResult | None:
+    """Reads the outcome of a run; None until it has ended.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    path = folder / names.RESULT
+    with _telling_of(path):
+        return RunResult.from_plain(_json(path)) if path.is_file() else None
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    with _telling_of(path):
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(options, dict):
+            raise ValueError("it holds no options")
+        if missing := [name for name in _NEEDED if name not in options]:
+            raise ValueError(f"no '{missing[0]}'")
+        return options
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError("it holds no names with values")
+    return content
+
+
+@contextmanager
+def _telling_of(path: Path) -> Iterator[None]:
+    """Turns what reading a file raises into one line that names it."""
+    try:
+        yield
+    except (OSError, ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"run folder '{path.parent}' cannot be read: {path.name}: {reason}; use another copy "
+            "of the file, or leave this run out"
+        ) from error
