@@ -3,6 +3,7 @@
 import csv
 import logging
 import multiprocessing
+import os
 import re
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_a_run_that_breaks_down_is_one_line_and_exit_code_1(monkeypatch, capsys)
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mgd.engine.loop.checkpoint.os.fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(["train", "digits", *FAST]) == 1
     assert re.fullmatch(r"mgd: cannot write '.*No space left [^\n]*\n", capsys.readouterr().err)
 
@@ -290,6 +291,7 @@ def test_report_of_one_run_and_of_two(run, here, capsys):
 def test_a_report_needs_a_folder_to_be_in(run, fault, capsys):
     capsys.readouterr()
     assert "the folder 'nowhere' does not exist" in fault("report", run, "-o", "nowhere/x.html")
+    assert "is a folder; name a file" in fault("report", run, "-o", run)
 
 
 PAIR = ["--teacher", "cifar_resnet14", "--student", "cifar_resnet8_x0_5", "--size", "16"]

@@ -13,7 +13,6 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
-from mgd.engine.loop import checkpoint
 from mgd.engine.loop.checkpoint import (
     checksum,
     load_checkpoint,
@@ -256,7 +255,7 @@ def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     done = []
     real = os.fsync
     monkeypatch.setattr(
-        checkpoint.os,
+        os,
         "fsync",
         lambda fd: (done.append((tmp_path / "last.ckpt").exists()), real(fd)),
     )

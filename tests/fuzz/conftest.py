@@ -1,5 +1,6 @@
 """Fuzzing: the command line in this process, on a few digits, with no way out to the world."""
 
+import os
 import socket
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from mgd.cli import main
 from mgd.engine import run
-from mgd.engine.loop import checkpoint, pipeline
+from mgd.engine.loop import pipeline
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.runtime.devices import build_fabric
 from mgd.errors import RunError
@@ -23,7 +24,7 @@ def world(tmp_path_factory):
         patch.chdir(folder)
         patch.setattr(run, "launch", _launch_here)
         patch.setattr(pipeline, "load_splits", _few(pipeline.load_splits))
-        patch.setattr(checkpoint.os, "fsync", lambda descriptor: None)  # most of a case's time
+        patch.setattr(os, "fsync", lambda descriptor: None)  # most of a case's time
         patch.setattr(nn.Module, "compile", lambda self: None)
         patch.setattr(socket.socket, "connect", _no_network)
         patch.setattr(socket, "getaddrinfo", _no_network)

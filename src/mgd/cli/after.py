@@ -24,7 +24,7 @@ def report(arguments: Sequence[str]) -> None:
     runs = [read_run(folder) for folder in given.runs]
     home = runs[0].folder if len(runs) == 1 else runs[0].folder.parent
     path = Path(given.output) if given.output else home / names.REPORT
-    _check_parent(path)
+    _check_file(path)
     write_report(runs, path, f"Runs: {', '.join(run.name for run in runs)}")
     print(path)
 
@@ -45,7 +45,7 @@ def export(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     run = read_run(given.run)
     path = Path(given.output or run.folder / f"student.{given.format}")
-    _check_parent(path)
+    _check_file(path)
     arch = given.arch or str(run.options["arch"])
     if not given.arch and is_code(arch):
         raise InputError(f"the run's network '{arch}' is code; name it with --arch to run it")
@@ -54,9 +54,11 @@ def export(arguments: Sequence[str]) -> None:
     print(path)
 
 
-def _check_parent(path: Path) -> None:
+def _check_file(path: Path) -> None:
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: the folder '{path.parent}' does not exist; make it")
+    if path.is_dir():
+        raise InputError(f"--output {path} is a folder; name a file")
 
 
 def _write(student: nn.Module, path: Path, kind: str, size: int) -> None:

@@ -10,7 +10,14 @@ from mgd.runfolder import Run
 
 
 def curves(runs: Sequence[Run]) -> bytes:
-    """Draws validation accuracy against the epoch: a line per group, a band from worst to best."""
+    """Draws validation accuracy against the epoch, a line for each group of runs.
+
+    The line is the mean over the group's seeds; the band reaches from the worst to the best seed.
+    Each group's line ends with its shortest run.
+
+    Raises:
+        InputError: If matplotlib is not installed.
+    """
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     groups: dict[str, list[Run]] = {}
@@ -35,7 +42,11 @@ def curves(runs: Sequence[Run]) -> bytes:
 
 
 def matching(run: Run) -> bytes:
-    """Draws which teacher channels each student channel took, one panel per point."""
+    """Draws which teacher channels each student channel is matched with, one panel per point.
+
+    Raises:
+        InputError: If matplotlib is not installed.
+    """
     plt = _pyplot()
     figure, panels = plt.subplots(
         len(run.points),

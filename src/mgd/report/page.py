@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mgd.report import figures
 from mgd.report.summary import HEADINGS, Summary, summarize
-from mgd.runfolder import Run
+from mgd.runfolder import Run, write_whole
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -20,14 +20,21 @@ th { border-bottom: 2px solid #444 } img { max-width: 100% } figcaption { color:
 def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[str] = ()) -> None:
     """Writes a page with the table, the learning curves and each group's matching.
 
-    Names of runs and classes come from the user's folders and are shown as text, whatever is
-    in them.
+    Names of runs and classes come from the user's folders. They are shown as text, also where they
+    hold HTML.
 
     Args:
         runs: At least one.
         path: The HTML file.
         title: Heading.
         notes: Paragraphs below it.
+
+    Raises:
+        InputError: If matplotlib is not installed.
+        RunError: If the page cannot be written.
+
+    Example:
+        >>> write_report([read_run("runs/mine")], Path("report.html"), "My run")
     """
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes)]
     summaries = summarize(runs)
@@ -47,8 +54,9 @@ def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[st
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
     )
-    # A folder's name may be no UTF-8.
-    path.write_text(page, encoding="utf-8", errors="replace")
+    # A folder's name may not be UTF-8.
+    content = page.encode(errors="replace")
+    write_whole(path, lambda file: file.write(content))
 
 
 def _table(summaries: Sequence[Summary]) -> str:

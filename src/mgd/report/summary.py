@@ -1,4 +1,4 @@
-"""Summary: one row per group of runs that differ in their seed."""
+"""Summary: one row per group of runs that differ in their seed alone."""
 
 import statistics
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Summary:
 
 
 def summarize(runs: Sequence[Run]) -> list[Summary]:
-    """Summarises finished runs, in the order their groups first appear."""
+    """Summarises finished runs, one row per group, in the order of each group's first run."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if run.accuracy is not None:

@@ -42,8 +42,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any], previous: Path | N
         _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         raise RunError(
-            f"cannot write '{path}' ({error}); free some space; a training run goes on with "
-            "--resume auto"
+            f"cannot write '{path}' ({error}); free some space, or make the folder writable; a "
+            "training run goes on with --resume auto"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)

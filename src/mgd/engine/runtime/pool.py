@@ -10,8 +10,8 @@ import torch
 def one_thread_pool(processes: int, silenced: int = logging.NOTSET) -> ProcessPoolExecutor:
     """Returns a pool whose processes run torch on one CPU thread each.
 
-    The networks in question are tiny: with several threads each, runs would wait for each other.
-    Processes are spawned, since torch does not survive a fork once it has used its threads.
+    Runs side by side would wait for each other's threads otherwise. Processes are spawned: a fork
+    can hang once torch has used its threads.
 
     Args:
         processes: Number of processes, at least 1.
