@@ -13,7 +13,7 @@ from mgd.engine.loop.pipeline import Pipeline, build_pipeline
 from mgd.engine.tasks.folding import FoldedBatchNorm2d, fold_batch_norms
 from mgd.engine.tasks.networks import build_objective
 from mgd.errors import InputError
-from mgd.inside.taps import Tap, TappedModel
+from mgd.inside import Tap, TappedModel
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 

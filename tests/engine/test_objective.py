@@ -8,7 +8,7 @@ from torch import nn
 import mgd
 from mgd.engine.options.config import DistillationConfig
 from mgd.engine.tasks.objective import Objective, term_weights
-from mgd.inside.points import PointPair
+from mgd.inside import PointPair
 from mgd.models.pairs import known_points
 
 

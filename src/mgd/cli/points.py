@@ -13,8 +13,7 @@ from rich.table import Table
 
 from mgd.cli.parser import Parser
 from mgd.errors import InputError
-from mgd.inside.discovery import discover_points, resolve_points
-from mgd.inside.points import PointList, points_to_plain
+from mgd.inside import PointList, discover_points, points_to_plain, resolve_points
 from mgd.method.distiller import Distiller
 from mgd.method.point import DistillationPoint
 from mgd.method.rematch import update_matching

@@ -12,10 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import InputError
-from mgd.inside.discovery import discover_points, resolve_points
-from mgd.inside.points import PairLike, PointPair
-from mgd.inside.probe import evaluating
-from mgd.inside.taps import TappedModel
+from mgd.inside import PairLike, PointPair, TappedModel, discover_points, evaluating, resolve_points
 from mgd.method.baselines import BASELINES
 from mgd.method.point import DistillationPoint, MatchedPoint
 from mgd.method.running import RunningSums

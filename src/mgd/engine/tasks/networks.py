@@ -14,7 +14,7 @@ from mgd.engine.runtime.sync_bn import synchronize
 from mgd.engine.tasks.folding import fold_batch_norms
 from mgd.engine.tasks.objective import Objective
 from mgd.errors import InputError
-from mgd.inside.points import PairLike, points_from_plain
+from mgd.inside import PairLike, points_from_plain
 from mgd.method.distiller import Distiller
 from mgd.models import PRETRAINED, create_model, load_trained
 from mgd.models.pairs import known_points
