@@ -155,6 +155,36 @@ def test_a_vit_gives_blocks_at_equal_steps_to_a_cnn_and_back():
     assert points[0].resized == "student 16x16 -> 4x4"
 
 
+class TupleBlock(nn.Module):
+    """A transformer's block, without attention, that returns its sum in a tuple."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, 16), nn.GELU(), nn.Linear(16, width))
+
+    def forward(self, x):
+        return x + self.mlp(x), None
+
+
+class TupleTransformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 8, 8)
+        self.blocks = nn.ModuleList(TupleBlock(8) for _ in range(3))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x, _ = block(x)
+        return self.head(self.norm(x).mean(1))
+
+
+def test_sums_that_blocks_return_in_tuples_are_read_at_the_next_module():
+    taps = students_of(TupleTransformer())
+    assert taps == ["blocks.1:input:NLC", "blocks.2:input:NLC", "norm:input:NLC"]
+
+
 def test_two_vits_share_four_points():
     pairs = found(vit(8), vit(4))
     assert pairs == [(LAYER.format(2 * i + 1), LAYER.format(i)) for i in range(4)]
