@@ -4,9 +4,15 @@ Not Masked Generative Distillation, which shares the letters. https://arxiv.org/
 """
 
 from mgd.errors import InputError, TapError
-from mgd.inside.discovery import discover_points
-from mgd.inside.points import PointList, PointPair, points_from_plain, points_to_plain
-from mgd.inside.taps import Tap, TappedModel
+from mgd.inside import (
+    PointList,
+    PointPair,
+    Tap,
+    TappedModel,
+    discover_points,
+    points_from_plain,
+    points_to_plain,
+)
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled, Guidance
 from mgd.method.matcher import ChannelMatcher, MatchingReport

@@ -11,7 +11,7 @@ import mgd
 from mgd.engine.tasks.folding import FoldedBatchNorm2d, fold_batch_norms
 from mgd.engine.tasks.networks import build_distiller
 from mgd.errors import InputError
-from mgd.inside.taps import Tap, TappedModel
+from mgd.inside import Tap, TappedModel
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 

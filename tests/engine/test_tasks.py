@@ -9,7 +9,7 @@ import mgd
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.distillation import DistillationTask
 from mgd.engine.tasks.supervised import SupervisedTask
-from mgd.inside.points import PointPair
+from mgd.inside import PointPair
 from mgd.models.pairs import known_points
 
 

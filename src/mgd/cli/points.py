@@ -15,7 +15,7 @@ from mgd.cli.parser import Parser
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.networks import build_distiller
 from mgd.errors import InputError
-from mgd.inside.points import PointList, points_to_plain
+from mgd.inside import PointList, points_to_plain
 from mgd.method.distiller import Distiller
 from mgd.method.point import DistillationPoint
 from mgd.method.rematch import update_matching

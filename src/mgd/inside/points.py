@@ -6,40 +6,49 @@ from dataclasses import dataclass
 from torch import nn
 
 from mgd.errors import TapError
-from mgd.inside.taps import Tap
+from mgd.inside.tap import Tap
 
 
 @dataclass(frozen=True)
 class PointPair:
-    """A place in the teacher and the place in the student that should follow it."""
+    """A place in the teacher and the place in the student that should follow it.
+
+    Example:
+        >>> from mgd import PointPair, Tap
+        >>> shapes = {"teacher_shape": (1024, 14, 14), "student_shape": (256, 7, 7)}
+        >>> pair = PointPair(Tap("layer3"), Tap("stage3"), **shapes)
+        >>> pair.name, pair.size, pair.groups, pair.resized
+        ('layer3 -> stage3', (7, 7), 4, 'teacher 14x14 -> 7x7')
+    """
 
     teacher: Tap
     student: Tap
     norm: str | None = None
-    """Teacher BatchNorm that gives the margins; `None` measures them from features."""
+    """Path of the teacher's BatchNorm that gives the margins; `None` measures them instead."""
     teacher_shape: tuple[int, int, int] = (0, 0, 0)
-    """(C, H, W) of one image."""
+    """(C, H, W) of one image's features; zeros until the networks are probed."""
     student_shape: tuple[int, int, int] = (0, 0, 0)
+    """(C, H, W), as `teacher_shape`."""
 
     @property
     def name(self) -> str:
-        """How logs and errors call the pair."""
+        """The pair in logs and errors: `teacher path -> student path`."""
         return f"{self.teacher.path} -> {self.student.path}"
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W) at which the two are compared: the smaller of both in each direction."""
+        """(H, W) at which the two are compared: the smaller height and the smaller width."""
         (_, *teacher), (_, *student) = self.teacher_shape, self.student_shape
         return min(teacher[0], student[0]), min(teacher[1], student[1])
 
     @property
     def groups(self) -> int:
-        """G, the teacher channels that each student channel owns: T // S, at least 1."""
+        """G, the number of teacher channels per student channel: T // S, at least 1."""
         return max(1, self.teacher_shape[0] // max(1, self.student_shape[0]))
 
     @property
     def resized(self) -> str:
-        """Which side is average-pooled to the size of the other: `teacher 14x14 -> 7x7`, or ''."""
+        """Which side is average-pooled, and to which size; empty if neither is."""
         sides = (("teacher", self.teacher_shape), ("student", self.student_shape))
         return ", ".join(
             f"{side} {_size(shape[1:])} -> {_size(self.size)}"
@@ -49,15 +58,23 @@ class PointPair:
 
 
 PairLike = PointPair | tuple[str | Tap, str | Tap]
+"""What users give as a point: a `PointPair`, or a tap of the teacher and one of the student."""
 
 
 class PointList(list[PointPair]):
-    """A list of pairs that prints as a table."""
+    """A list of pairs that prints as a table.
+
+    Example:
+        >>> from mgd import PointList, PointPair, Tap
+        >>> print(PointList([PointPair(Tap("a"), Tap("b"), None, (8, 4, 4), (4, 4, 4))]))
+        teacher   student   channels  size  G  margin from  pooled
+        a:output  b:output  8 -> 4    4x4   2  features     -
+    """
 
     HEADER = ("teacher", "student", "channels", "size", "G", "margin from", "pooled")
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Returns a row of texts per pair, under `HEADER`."""
+        """Returns one row of texts per pair, in the order of `HEADER`."""
         return [
             (
                 str(pair.teacher),
@@ -87,8 +104,16 @@ def _size(size: tuple[int, ...]) -> str:
 def points_to_plain(points: Iterable[PointPair]) -> list[dict[str, str | None]]:
     """Turns pairs into plain values, for YAML or JSON; `points_from_plain` reads them back.
 
+    Args:
+        points: Pairs of taps; their shapes are not kept.
+
     Returns:
         One `{"teacher": tap, "student": tap, "norm": path or None}` per pair.
+
+    Example:
+        >>> from mgd import PointPair, Tap, points_to_plain
+        >>> points_to_plain([PointPair(Tap("layer4", "input"), Tap("stage4"), "layer4.bn")])
+        [{'teacher': 'layer4:input', 'student': 'stage4:output', 'norm': 'layer4.bn'}]
     """
     return [
         {"teacher": str(pair.teacher), "student": str(pair.student), "norm": pair.norm}
@@ -110,13 +135,21 @@ def points_from_plain(
         Pairs without shapes; `mgd.Distiller` takes them as `points`.
 
     Raises:
-        TapError: For an entry of another form, or a path that a network lacks, naming the
-            nearest existing ones.
+        TapError: For an entry of another form, or for a path that a network lacks. The message
+            names the nearest existing paths.
+
+    Example:
+        >>> from torch import nn
+        >>> from mgd import points_from_plain
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> [pair] = points_from_plain(network, network, [{"teacher": "1", "student": "0"}])
+        >>> str(pair.teacher), str(pair.student), pair.norm
+        ('1:input', '0:output', None)
     """
+    allowed = {"teacher", "student", "norm"}
     pairs = []
     for number, entry in enumerate(entries, start=1):
-        known = {"teacher", "student", "norm"}
-        if not isinstance(entry, dict) or not {"teacher", "student"} <= set(entry) <= known:
+        if not isinstance(entry, dict) or not {"teacher", "student"} <= set(entry) <= allowed:
             raise TapError(
                 f"point {number} is {entry!r}; needed is a mapping with `teacher` and `student`, "
                 "both taps, and perhaps `norm`, a path in the teacher"

@@ -1,29 +1,29 @@
 """A probe runs a network once and notes what goes into and comes out of every module.
 
-The network runs in eval mode on one image and is given back as it was. Beside the tensors, the
-probe keeps autograd's graph: it knows how they follow from one another, also where modules do
-not tell, as in `F.relu(x + shortcut)`.
+The network runs in eval mode on one image and is left as it was. The probe keeps the tensors
+together with autograd's graph, which tells how they are computed from one another.
 """
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+# Private, but the only class that BatchNorm1d to 3d, SyncBatchNorm and users' own have in common.
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._pytree import tree_leaves
 
 from mgd.errors import InputError, TapError
-from mgd.inside.taps import Side, Tap, TappedModel
-
-Node = Any
-"""A node of the autograd graph: the operation that made a tensor."""
-
-RESHAPING = ("View", "Reshape", "Permute", "Transpose", "Clone", "Alias", "Contiguous", "Squeeze")
-"""Operations that only lay values out anew, by the start of their node's name."""
+from mgd.inside.graph import consumers_of, first_before, is_batch_norm, main_branch_norm
+from mgd.inside.inplace import out_of_place, times_written
+from mgd.inside.modes import constant_weights, evaluating
+from mgd.inside.outputs import tensors_in
+from mgd.inside.tap import Side, Tap
+from mgd.inside.tapped import TappedModel
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,12 @@ class Reading:
     """What a tap reads from one image."""
 
     tap: Tap
+    """The tap, with its layout."""
     channels: int
     height: int
     width: int
     norm: str | None
-    """Path of the BatchNorm whose output, plus a shortcut at most, the tap reads."""
+    """Path of the BatchNorm whose output the tap reads, possibly with a shortcut added to it."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -43,30 +44,45 @@ class Reading:
         return self.channels, self.height, self.width
 
 
-@dataclass(frozen=True)
+# Compared by identity: tensors have no single answer to `==`.
+@dataclass(frozen=True, eq=False)
 class Sighting:
     """A tensor that went into or came out of a module at the module's last call."""
 
     path: str
+    """Path of the module."""
     side: Side
-    tick: int
-    """Calls and returns are numbered in the order in which they happen."""
+    order: int
+    """Number of this event, where all calls and returns of the forward are counted from 1."""
     tensor: Tensor
-    node: Node
-    version: int
+    node: Node | None
+    """The operation that made the tensor; `None` if it does not depend on the images."""
+    writes: int
+    """How often the tensor had been written to until then."""
 
     @property
     def overwritten(self) -> bool:
-        """Whether the tensor was written to after it was seen."""
-        return bool(self.tensor._version != self.version)
+        """Whether the tensor was written to in place after it was seen."""
+        return times_written(self.tensor) != self.writes
 
 
 class Trace:
-    """What a probe saw.
+    """What a probe saw in one forward of a network.
 
     Args:
         network: The network to run.
-        example: Images as the network takes them; the first one is used.
+        example: Images (B, C, H, W) as the network takes them. Only the first one is used.
+
+    Raises:
+        InputError: If the network cannot run on the example.
+
+    Example:
+        >>> import torch
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+        >>> trace = Trace(network, torch.zeros(1, 3, 8, 8))
+        >>> reading = trace.read(Tap("2", "input"))
+        >>> reading.shape, reading.norm
+        ((8, 6, 6), '1')
     """
 
     def __init__(self, network: nn.Module, example: Tensor):
@@ -74,25 +90,24 @@ class Trace:
         self.image_size = (example.shape[-2], example.shape[-1])
         self.modules = dict(network.named_modules())
         self.sightings: dict[tuple[str, Side], Sighting] = {}
-        self.makers: dict[Node, list[str]] = {}
-        """The modules that return what a node made, the innermost first."""
-        self.consumers: dict[Node, list[Node]] = {}
-        self.norms: dict[Node, str] = {}
-        """The nodes that BatchNorm modules make, ahead of a fused activation."""
-        with evaluating(network), _constant_weights(network), ExitStack() as stack:
+        self._makers: dict[Node, list[str]] = {}
+        self._batch_norms: dict[Node, str] = {}
+        self._num_events = 0
+        with ExitStack() as stack:
+            for context in (evaluating, constant_weights, out_of_place):
+                stack.enter_context(context(network))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(_out_of_place(network))
-            stack.enter_context(self._watching())
+            stack.enter_context(self._noting())
             output = _run(network, example[:1])
-        self._link([leaf.grad_fn for leaf in tree_leaves(output) if isinstance(leaf, Tensor)])
+        nodes = [tensor.grad_fn for tensor in tensors_in(output)]
+        self._consumers = consumers_of(node for node in nodes if node is not None)
 
     @contextmanager
-    def _watching(self) -> Iterator[None]:
+    def _noting(self) -> Iterator[None]:
         handles = []
         for path, module in self.modules.items():
             handles.append(module.register_forward_pre_hook(partial(self._note_input, path)))
             handles.append(module.register_forward_hook(partial(self._note_output, path)))
-        self._ticks = 0
         try:
             yield
         finally:
@@ -100,10 +115,10 @@ class Trace:
                 handle.remove()
 
     def _note(self, path: str, side: Side, tensor: Any) -> None:
-        self._ticks += 1
+        self._num_events += 1
         if isinstance(tensor, Tensor):
             self.sightings[path, side] = Sighting(
-                path, side, self._ticks, tensor, tensor.grad_fn, tensor._version
+                path, side, self._num_events, tensor, tensor.grad_fn, times_written(tensor)
             )
 
     def _note_input(self, path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -115,24 +130,42 @@ class Trace:
         self._note(path, "output", output)
         if not isinstance(output, Tensor) or output.grad_fn is None:
             return
-        self.makers.setdefault(output.grad_fn, []).append(path)
+        self._makers.setdefault(output.grad_fn, []).append(path)
         if isinstance(module, _BatchNorm):
-            node: Node = output.grad_fn
-            while node is not None and "BatchNorm" not in node.name():
-                node = next(iter(parents_of(node)), None)
-            self.norms[node] = path
+            # timm's fused modules apply an activation behind the BatchNorm.
+            norm = first_before(output.grad_fn, lambda node: not is_batch_norm(node))
+            if norm is not None:
+                self._batch_norms[norm] = path
 
-    def _link(self, nodes: list[Node]) -> None:
-        """Follows the graph back from the output to note who reads what."""
-        todo, seen = [node for node in nodes if node is not None], set[Node]()
-        while todo:
-            node = todo.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            for parent in parents_of(node):
-                self.consumers.setdefault(parent, []).append(node)
-                todo.append(parent)
+    @cached_property
+    def returned(self) -> dict[str, Sighting]:
+        """What each module returned at its last call, by the module's path."""
+        seen = self.sightings.values()
+        return {sighting.path: sighting for sighting in seen if sighting.side == "output"}
+
+    def makers_of(self, node: Node | None) -> list[nn.Module]:
+        """Returns the modules that return an operation's result, the innermost first."""
+        return [self.modules[path] for path in self._paths_of_makers(node)]
+
+    def intact_makers_of(self, node: Node | None) -> list[str]:
+        """Returns the paths of those where a tap can read the result, the innermost first.
+
+        Left out are the network itself, modules that return something else at their last call,
+        and modules whose output is overwritten later.
+        """
+        return [
+            path
+            for path in self._paths_of_makers(node)
+            if path and path in self.returned and self.returned[path].node is node
+            if not self.returned[path].overwritten
+        ]
+
+    def _paths_of_makers(self, node: Node | None) -> list[str]:
+        return [] if node is None else self._makers.get(node, [])
+
+    def consumers_of(self, node: Node | None) -> list[Node]:
+        """Returns the operations that read the result of an operation."""
+        return [] if node is None else self._consumers.get(node, [])
 
     def read(self, tap: Tap) -> Reading:
         """Returns what a tap reads.
@@ -148,8 +181,10 @@ class Trace:
             )
         tap = tap.with_layout(sighting.tensor, self.image_size)
         _, channels, height, width = tap.read(sighting.tensor, self.image_size).shape
-        norm = _norm_in_front(sighting.node, self.norms)
-        if norm is not None and num_features(self.modules[norm]) != channels:
+        node = main_branch_norm(sighting.node, self._batch_norms)
+        norm = None if node is None else self._batch_norms[node]
+        # Reshaping may have moved the channels: pixel shuffling, for instance.
+        if norm is not None and batch_norm_channels(self.modules[norm]) != channels:
             norm = None
         return Reading(tap, channels, height, width, norm)
 
@@ -157,8 +192,21 @@ class Trace:
 def probe(network: nn.Module, taps: list[Tap], example: Tensor) -> list[Reading]:
     """Checks taps and reports what each of them reads.
 
+    Args:
+        network: The network that the taps belong to; it is left as it was.
+        taps: Places inside it.
+        example: Images (B, C, H, W) as the network takes them.
+
     Raises:
-        TapError: As `TappedModel.check`.
+        TapError: As `TappedModel.check` and `Trace.read`.
+        InputError: If the network cannot run on the example.
+
+    Example:
+        >>> import torch
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> [reading] = probe(network, [Tap("0")], torch.zeros(1, 3, 8, 8))
+        >>> reading.shape
+        (8, 6, 6)
     """
     tapped = TappedModel(network, taps)
     try:
@@ -170,111 +218,22 @@ def probe(network: nn.Module, taps: list[Tap], example: Tensor) -> list[Reading]
     return [trace.read(tap) for tap in taps]
 
 
+def batch_norm_channels(module: nn.Module) -> int:
+    """Returns the number of channels of a BatchNorm, and 0 for any other module.
+
+    Example:
+        >>> batch_norm_channels(nn.BatchNorm2d(8)), batch_norm_channels(nn.LayerNorm(8))
+        (8, 0)
+    """
+    return module.num_features if isinstance(module, _BatchNorm) else 0
+
+
 def _run(network: nn.Module, images: Tensor) -> Any:
     try:
-        # A leaf that needs gradients must not be written to; its product may.
+        # A leaf that needs gradients must not be written to in place; its product may be.
         return network(images.detach().requires_grad_() * 1)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
             f"{type(network).__name__} cannot run on an example of shape {tuple(images.shape)}: "
             f"{error}; give images of the size and channels that it takes"
         ) from error
-
-
-@contextmanager
-def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """Puts networks into eval mode and gives every module its own mode back."""
-    modes = [(module, module.training) for network in networks for module in network.modules()]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@contextmanager
-def _constant_weights(network: nn.Module) -> Iterator[None]:
-    """Keeps the weights out of the graph, so that it shows the way of the image alone."""
-    learned = [weight for weight in network.parameters() if weight.requires_grad]
-    try:
-        for weight in learned:
-            weight.requires_grad_(False)
-        yield
-    finally:
-        for weight in learned:
-            weight.requires_grad_(True)
-
-
-@contextmanager
-def _out_of_place(network: nn.Module) -> Iterator[None]:
-    """Makes in-place activation modules spare their input, as `TappedModel.check` does."""
-    modules: list[Any] = [m for m in network.modules() if getattr(m, "inplace", False) is True]
-    try:
-        for module in modules:
-            module.inplace = False
-        yield
-    finally:
-        for module in modules:
-            module.inplace = True
-
-
-def parents_of(node: Node) -> list[Node]:
-    """Returns the nodes that an operation reads."""
-    return [parent for parent, _ in node.next_functions if parent is not None]
-
-
-def is_reshaping(node: Node) -> bool:
-    """Tells whether an operation only lays values out anew."""
-    return bool(node.name().removeprefix("Unsafe").startswith(RESHAPING))
-
-
-def behind_reshaping(node: Node) -> Node:
-    """Returns the operation that made the values, before they were laid out anew."""
-    while node is not None and is_reshaping(node):
-        node = next(iter(parents_of(node)), None)
-    return node
-
-
-def num_features(module: nn.Module) -> int:
-    """Returns the channels of a BatchNorm, 0 for anything else."""
-    return module.num_features if isinstance(module, _BatchNorm) else 0
-
-
-def _norm_in_front(node: Node, norms: dict[Node, str]) -> str | None:
-    """Finds the BatchNorm in front of a tensor: of several, the one on the main branch.
-
-    Through sums and reshaping a normal distribution stays what the BatchNorm made it, shortcuts
-    aside. Behind a residual sum stand two: the shortcut's and the main branch's. The main branch
-    is the longer one, so its BatchNorm lies deepest below the input.
-    """
-    found, todo, seen = [], [node], set()
-    while todo:
-        current = todo.pop()
-        if current is None or current in seen:
-            continue
-        seen.add(current)
-        if current in norms:
-            found.append(current)
-        elif current.name().startswith("Add") or is_reshaping(current):
-            todo.extend(parents_of(current))
-    if not found:
-        return None
-    depths: dict[Node, int] = {}
-    return norms[max(found, key=lambda norm: _depth(norm, depths))]
-
-
-def _depth(node: Node, depths: dict[Node, int]) -> int:
-    """Returns the longest way from a node back to the input; networks are too deep to recurse."""
-    stack = [node]
-    while stack:
-        current = stack[-1]
-        parents = parents_of(current)
-        missing = [parent for parent in parents if parent not in depths]
-        if missing:
-            stack.extend(missing)
-        else:
-            depths[current] = 1 + max((depths[parent] for parent in parents), default=0)
-            stack.pop()
-    return depths[node]

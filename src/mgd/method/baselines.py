@@ -8,7 +8,7 @@ that a comparison differs in nothing else.
 import torch
 from torch import Tensor, nn
 
-from mgd.inside.points import PointPair
+from mgd.inside import PointPair
 from mgd.method.point import DistillationPoint
 from mgd.tensors.losses import partial_l2
 

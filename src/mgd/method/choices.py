@@ -6,8 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mgd.errors import InputError
-from mgd.inside.discovery import discover_points, resolve_points
-from mgd.inside.points import PairLike, PointPair
+from mgd.inside import PairLike, PointPair, discover_points, resolve_points
 from mgd.method.baselines import BASELINES
 from mgd.method.point import DistillationPoints, MatchedPoint
 from mgd.tensors.reducers import REDUCERS

@@ -11,9 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mgd.errors import InputError
-from mgd.inside.points import PairLike
-from mgd.inside.probe import evaluating
-from mgd.inside.taps import TappedModel
+from mgd.inside import PairLike, TappedModel, evaluating
 from mgd.method.choices import choose_pairs, make_points
 from mgd.method.learner import Distilled, Guidance, Learner, LogitTerm
 from mgd.method.matcher import MatchingReport

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mgd.errors import InputError
-from mgd.inside.taps import TappedModel
+from mgd.inside import TappedModel
 from mgd.method.point import DistillationPoints, Target
 from mgd.tensors.logits import LOGIT_LOSSES
 

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mgd.errors import TapError
-from mgd.inside.points import PointList, PointPair
-from mgd.inside.taps import Tap
+from mgd.inside import PointList, PointPair, Tap
 from mgd.method.matcher import ChannelMatcher
 from mgd.method.running import RunningMargin, RunningSums
 from mgd.tensors.losses import partial_l2

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name fo
 from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import InputError
-from mgd.inside.taps import Tap, TappedModel
+from mgd.inside import Tap, TappedModel
 from mgd.tensors.margin import margin_from_norm
 
 

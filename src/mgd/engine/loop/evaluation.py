@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
 from mgd.data.loading import Batch
 from mgd.errors import InputError
-from mgd.inside.probe import evaluating
+from mgd.inside import evaluating
 
 
 @dataclass(frozen=True)

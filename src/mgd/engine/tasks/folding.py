@@ -11,8 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from mgd.errors import InputError
-from mgd.inside.probe import evaluating
-from mgd.inside.taps import Tap
+from mgd.inside import Tap, evaluating
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):

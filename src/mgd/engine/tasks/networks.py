@@ -15,7 +15,7 @@ from mgd.engine.tasks.folding import fold_batch_norms
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.engine.tasks.task import Task
 from mgd.errors import InputError
-from mgd.inside.points import PairLike, points_from_plain
+from mgd.inside import PairLike, points_from_plain
 from mgd.method.distiller import Distiller
 from mgd.models import PRETRAINED, create_model, load_trained
 from mgd.models.pairs import known_points

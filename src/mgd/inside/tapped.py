@@ -1,0 +1,211 @@
+"""A tapped model runs a network and collects what its taps read."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from mgd.errors import TapError
+from mgd.inside.inplace import OutOfPlaceModules, in_place_modules, times_written
+from mgd.inside.outputs import have_same_values
+from mgd.inside.tap import Tap, find_module
+
+Frame = dict[int, Any]
+"""What each tap read in one forward, by the tap's number: a tensor, if the tap is well placed."""
+
+
+class TappedModel(nn.Module):
+    """Runs a network and returns what its taps read, together with what the network returns.
+
+    The network stays the user's: the same object, with the same state-dict keys and outputs. It
+    carries one hook per tap, which does nothing in the user's own calls. `close()` removes them.
+
+    Args:
+        network: Any module.
+        taps: Places inside it.
+
+    Raises:
+        TapError: If the network has no module at the path of a tap.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mgd.inside import Tap, TappedModel
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten())
+        >>> tapped = TappedModel(network, [Tap.parse(network, "1")])
+        >>> (features,), output = tapped(torch.zeros(2, 3, 4, 4))
+        >>> features.shape, output.shape
+        (torch.Size([2, 8, 4, 4]), torch.Size([2, 128]))
+        >>> tapped.close()
+    """
+
+    def __init__(self, network: nn.Module, taps: Sequence[Tap]):
+        super().__init__()
+        self.network = network
+        self.taps = tuple(taps)
+        self._frames: dict[int, Frame] = {}
+        self._out_of_place = OutOfPlaceModules()
+        self._handles: list[RemovableHandle] = []
+        for number, tap in enumerate(self.taps):
+            module = find_module(network, tap.path)
+            hook = _Hook(self._frames, number)
+            install = (
+                module.register_forward_pre_hook
+                if tap.side == "input"
+                else module.register_forward_hook
+            )
+            self._handles.append(install(hook))
+
+    def __reduce__(self) -> tuple[type["TappedModel"], tuple[Any, ...]]:
+        # A copy installs hooks of its own in its own copy of the network.
+        return TappedModel, (self.network, self.taps)
+
+    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+        """Runs the network once.
+
+        Args:
+            images: (B, C, H, W), as the network takes them.
+
+        Returns:
+            The features of each tap, (B, C, H, W) each, and the network's own output.
+
+        Raises:
+            TapError: If a tap does not fire or reads no tensor.
+        """
+        frame: Frame = {}
+        output = self._run(images, frame)
+        size = (images.shape[-2], images.shape[-1])
+        features = tuple(
+            tap.read(_captured(frame, number, tap), size) for number, tap in enumerate(self.taps)
+        )
+        return features, output
+
+    def _run(self, images: Tensor, frame: Frame) -> Any:
+        key = _frame_key()
+        self._frames[key] = frame
+        try:
+            return self.network(images)
+        finally:
+            del self._frames[key]
+
+    @torch.no_grad()
+    def check(self, images: Tensor) -> None:
+        """Runs one forward that finds taps whose tensor is overwritten after it was read.
+
+        If an in-place activation module overwrites it, that module is made out-of-place until
+        `close()`.
+
+        Args:
+            images: (B, C, H, W), as the network takes them.
+
+        Raises:
+            TapError: If something other than such a module overwrites a tap, if the network
+                computes something else without the overwriting, or if a tap does not fire.
+        """
+        frame = _CountingFrame()
+
+        def spare_tapped_input(module: nn.Module, args: tuple[Any, ...]) -> None:
+            tapped = {_storage(tensor) for tensor in frame.values()}
+            if args and _storage(args[0]) in tapped:
+                self._out_of_place.add(module)
+
+        handles = [
+            module.register_forward_pre_hook(spare_tapped_input)
+            for module in in_place_modules(self.network)
+        ]
+        try:
+            output = self._run(images, frame)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if self._out_of_place:
+            self._check_output(images, output)
+        for number, tap in enumerate(self.taps):
+            if times_written(_captured(frame, number, tap)) != frame.writes[number]:
+                raise TapError(
+                    f"tap '{tap}' is overwritten in place after it was read, as `x += y` or "
+                    "`F.relu(x, inplace=True)` do; tap the input of the activation behind it, "
+                    "or the output of the block around it"
+                )
+
+    def _check_output(self, images: Tensor, output: Any) -> None:
+        """Compares with the output of the network as given, which overwrites its tensors."""
+        with self._out_of_place.in_place_again():
+            original = self.network(images)
+        if not have_same_values(original, output):
+            taps = ", ".join(map(str, self.taps))
+            raise TapError(
+                f"{type(self.network).__name__} computes something else once the in-place "
+                f"activations behind the taps ({taps}) no longer overwrite what the taps read: "
+                "another module reads the overwritten tensor, too; tap other places, or set "
+                "inplace=False in the network if that is what it should compute"
+            )
+
+    def close(self) -> None:
+        """Removes every hook and makes the changed activation modules in-place again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._out_of_place.restore()
+
+
+class _Hook:
+    """Puts one tap's tensor into the frame of the forward that runs in this thread.
+
+    Outside such a forward it does nothing, so the user's own calls hold no memory. A copy of the
+    network, deep or pickled, gets a hook that never does anything.
+    """
+
+    def __init__(self, frames: dict[int, Frame] | None = None, number: int = 0):
+        self.frames = frames if frames is not None else {}
+        self.number = number
+
+    def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
+        return _Hook, ()
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
+        frame = self.frames.get(_frame_key())
+        if frame is not None:
+            first_argument = args[0] if args else None
+            frame[self.number] = first_argument if output is None else output
+
+
+class _CountingFrame(Frame):
+    """A frame that notes how often each tensor had been written to when its tap read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: dict[int, int] = {}
+
+    def __setitem__(self, number: int, tensor: Any) -> None:
+        super().__setitem__(number, tensor)
+        self.writes[number] = times_written(tensor) if isinstance(tensor, Tensor) else 0
+
+
+def _frame_key() -> int:
+    # DataParallel runs replicas, which share their hooks, in threads of one process. A compiled
+    # forward has one thread, and its tracer cannot ask for it.
+    return 0 if torch.compiler.is_compiling() else threading.get_ident()
+
+
+def _storage(value: Any) -> int | None:
+    """Identifies the memory of a tensor; views of one tensor share it."""
+    return value.untyped_storage().data_ptr() if isinstance(value, Tensor) else None
+
+
+def _captured(frame: Frame, number: int, tap: Tap) -> Tensor:
+    if number not in frame:
+        raise TapError(
+            f"tap '{tap}' did not fire: the network's forward does not call that module; "
+            "choose one that it calls"
+        )
+    tensor = frame[number]
+    if not isinstance(tensor, Tensor):
+        raise TapError(
+            f"tap '{tap}' reads a {type(tensor).__name__}, not a tensor; "
+            "tap a module inside that returns one"
+        )
+    return tensor
