@@ -74,7 +74,7 @@ def test_without_kd_there_is_no_kd_term():
 @pytest.mark.parametrize("worth", [20.0, 1.0])
 def test_the_worth_is_that_of_the_mean_per_element(worth):
     """With a mean of 1 per element, the terms add up to the worth."""
-    weights = term_weights(distiller(), DistillationConfig(loss_worth=worth))
+    weights = term_weights(distiller(), DistillationConfig(feature_weight=worth))
     elements = {"mgd_1": 4 * 8 * 8, "mgd_2": 8 * 4 * 4}
     assert sum(weights[name] * count for name, count in elements.items()) == pytest.approx(worth)
     assert weights["mgd_1"] == pytest.approx(weights["mgd_2"] / 2)

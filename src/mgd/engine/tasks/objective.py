@@ -58,7 +58,7 @@ def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, fl
     """Returns the factor of every loss term.
 
     The points weigh `2^-(n - 1 - i) / loss_factor`, the deepest most. With "auto" the factor makes
-    the sum `loss_worth` times the weighted mean per element, which keeps its weight beside the
+    the sum `feature_weight` times the weighted mean per element, which keeps its weight beside the
     cross-entropy at any image size and pair; `docs/method.md` derives both rules.
     """
     weights = {"ce": 1.0}
@@ -71,7 +71,7 @@ def term_weights(network: nn.Module, config: DistillationConfig) -> dict[str, fl
     weighted = sum(share * point.num_elements for share, point in zip(shares, points, strict=True))
     factor = config.loss_factor
     if factor == "auto":
-        worth = config.loss_worth
+        worth = config.feature_weight
         factor = weighted / (_PUBLISHED_WORTH if worth == "auto" else worth)
         if worth == "auto":
             factor = max(factor, _LEAST_FACTOR)
