@@ -4,23 +4,43 @@ import contextlib
 import io
 import os
 import sys
+from typing import get_args
 
 from mgd.cli.main import COMMANDS, USAGE
+from mgd.engine.options.option import Command
+
+_INTRODUCTION = """# Command line
+
+This page lists every command and every option, for those who train, distil or evaluate networks
+from a terminal. `mgd COMMAND --help` shows the common options on one screen, and
+`mgd train --help-all`, `mgd distill --help-all` and `mgd evaluate --help-all` what stands here.
+
+- Each option can also stand in a YAML file given with `-c FILE`, as `name: value`, under its name
+  without the dashes. A flag on the command line wins over the file. A run's `args.yaml` is such a
+  file.
+- `mgd train` has no teacher. It accepts the options of `mgd distill`, as the original
+  `main_base.py` does: those of a teacher are used with `--evaluate` and otherwise have no effect,
+  which a warning says. Only a `--distiller` other than none is refused.
+- `--feature-weight` was called `--loss-worth` in earlier versions; the old name is still accepted.
+
+`make docs` writes this page from the parser.
+"""
 
 
 def help_of(command: str) -> str:
-    """Returns what `mgd COMMAND --help` prints."""
+    """Returns the help of a command, with every option."""
+    word = "--help-all" if command in get_args(Command) else "--help"
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-        COMMANDS[command](["--help"])
+        COMMANDS[command]([word])
     return text.getvalue().rstrip()
 
 
 def main() -> None:
     """Prints the page."""
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "80"
     sys.argv[0] = "mgd"
-    print("# Command line\n\nMade by `make docs` from the parser.\n")
+    print(_INTRODUCTION)
     print(f"```text\n{USAGE}\n```")
     for command in COMMANDS:
         print(f"\n## mgd {command}\n\n```text\n{help_of(command)}\n```")

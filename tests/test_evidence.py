@@ -13,8 +13,7 @@ from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
 from benchmarks.evidence.runner import read_results, row_key, run_all
 from PIL import Image
 
-from mgd.cli.parser import Parser, add_run_options, read_run_options
-from mgd.engine.options.config import RunConfig
+from mgd.cli.parser import RunParser
 from mgd.report import summarize
 
 MATRIX = read_matrix()
@@ -70,13 +69,11 @@ def test_every_command_line_is_one(weights):
     jobs = plan(MATRIX, weights)
     assert len({job.key for job in jobs}) == len(jobs)
     keys = {job.key for job in jobs}
-    parser = Parser(prog="mgd")
-    add_run_options(parser, RunConfig())
     for job in jobs:
         assert keys.issuperset(job.needs)
         program, command, *words = shlex.split(job.command)
         assert (program, command) in (("mgd", "train"), ("mgd", "distill"))
-        config = read_run_options(parser, words, RunConfig())
+        config = RunParser(command).read(words)
         assert (config.distillation.distiller == "none") == (command == "train")
         assert config.schedule.seed == job.seed
 

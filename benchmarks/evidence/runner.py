@@ -20,6 +20,8 @@ from mgd.engine.runtime.pool import one_thread_pool
 from mgd.runfolder import read_run
 
 RESULTS = HERE / "results.jsonl"
+RENAMED = {"--loss-worth": "--feature-weight"}
+"""Flags whose name has changed since rows were made; the old one is still accepted."""
 COLUMNS = ("epoch", "valid_top1")
 """Of an epoch's record, what a row keeps."""
 OPTIONS = ("arch", "distiller", "size", "train-images")
@@ -107,7 +109,7 @@ def _forget_another(folder: Path, command: str) -> None:
     """Removes a run that another command line left, which could not be gone on with."""
     note = folder.parent / f"{folder.name}.command"
     note.parent.mkdir(parents=True, exist_ok=True)
-    if note.exists() and note.read_text() != command:
+    if note.exists() and in_present_names(note.read_text()) != command:
         shutil.rmtree(folder, ignore_errors=True)
     note.write_text(command)
 
@@ -134,8 +136,16 @@ def read_results() -> list[dict[str, Any]]:
     """Reads all rows; of rows with one key the last counts."""
     if not RESULTS.is_file():
         return []
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    text = in_present_names(RESULTS.read_text())
+    rows = [json.loads(line) for line in text.splitlines()]
     return list({row_key(row): row for row in rows}.values())
+
+
+def in_present_names(text: str) -> str:
+    """Returns command lines with flags that have another name now under that name."""
+    for old, new in RENAMED.items():
+        text = text.replace(f" {old} ", f" {new} ")
+    return text
 
 
 def row_key(row: dict[str, Any]) -> Key:

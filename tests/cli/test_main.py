@@ -62,8 +62,9 @@ def fault(capsys, here):
         ("train digits --epochs -5", "--epochs -5 is out of range"),
         ("train digits --epochs many", "'many' is not usable, give a whole number"),
         ("train digits --epochs 1.5", "'1.5' is not usable, give a whole number"),
-        ("train digits --lr 0", "'0' is not usable, give a number above 0"),
-        ("train digits --lr nan", "'nan' is not usable"),
+        ("train digits --lr 0", "--learning-rate 0.0 is out of range; give a number above 0"),
+        ("train digits --lr nan", "--learning-rate nan is out of range; give a number above 0"),
+        ("train digits --lr fast", "'fast' is not usable, give a number"),
         ("train digits --wd inf", "--wd inf is out of range"),
         ("distill digits --loss-factor -1", "give a number above 0, or auto"),
         ("distill digits --mgd-reducer max", "invalid choice: 'max'"),
@@ -206,7 +207,7 @@ def test_a_run_prints_its_outcome(capsys):
 
 
 def test_a_runs_args_reproduce_it_and_the_command_line_wins(run, here):
-    words = ["train", "digits", "-c", str(run / "args.yaml"), "--experiment", "again"]
+    words = ["distill", "digits", "-c", str(run / "args.yaml"), "--experiment", "again"]
     assert main(words) == 0
     again = here / "runs" / "again"
     assert options_of(again) == {**options_of(run), "experiment": "again"}

@@ -51,7 +51,7 @@ def test_ranks_share_out_each_batch(ranks):
 
 def test_too_many_ranks_for_a_batch_are_refused():
     TrainBatches(8, 4, 0, ranks=4)
-    with pytest.raises(InputError, match="raise --batch-size or lower --devices"):
+    with pytest.raises(InputError, match="raise `batch_size` or lower `ranks`"):
         TrainBatches(7, 4, 0, ranks=4)
 
 

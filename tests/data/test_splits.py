@@ -53,7 +53,7 @@ def test_the_seed_alone_decides():
 
 @pytest.mark.parametrize("counts", [(1, 1), (40, 1)])
 def test_hold_out_that_leaves_a_class_without_images_is_an_error(counts):
-    with pytest.raises(InputError, match=r"--holdout 0\.1 leaves class '\d' no training image"):
+    with pytest.raises(InputError, match=r"`share` \(=0\.1\) leaves class '\d' no training image"):
         data(counts).hold_out(0.1, seed=0)
 
 
@@ -70,7 +70,7 @@ def test_take_all_is_all():
 
 @pytest.mark.parametrize("count", [2, 71])
 def test_take_needs_one_a_class_and_no_more_than_there_are(count):
-    with pytest.raises(InputError, match=rf"--train-images {count} must be from 3 .* to 70"):
+    with pytest.raises(InputError, match=rf"`num_images` \(={count}\) must be from 3,.* to 70"):
         data().take(count, seed=0)
 
 

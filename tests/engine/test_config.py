@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import yaml
 
-from mgd.cli.parser import Parser, add_run_options, read_run_options
-from mgd.engine.options.config import RunConfig
+from mgd.cli.parser import RunParser
+from mgd.engine.options.config import RunConfig, read_yaml
 from mgd.errors import InputError
 
 
@@ -30,8 +30,8 @@ from mgd.errors import InputError
     ],
 )
 def test_a_value_out_of_range_is_named(name, value, bounds):
-    flag = name.replace("_", "-")
-    with pytest.raises(InputError, match=f"--{flag} {value} is out of range; give {bounds}"):
+    reason = rf"`{name}` \(={value}\) is out of range; give {bounds}"
+    with pytest.raises(InputError, match=reason):
         RunConfig().replace(**{name: value})
 
 
@@ -70,10 +70,8 @@ def test_a_written_config_read_back_is_the_same(tmp_path, values, data_first):
     config = RunConfig().replace(data="digits", **values)
     path = tmp_path / "args.yaml"
     path.write_text(yaml.safe_dump(config.flat()))
-    parser = Parser(prog="mgd train")
-    add_run_options(parser, RunConfig())
     words = ["digits", "-c", str(path)] if data_first else ["-c", str(path), "digits"]
-    assert read_run_options(parser, words, RunConfig()) == config
+    assert RunParser("train").read(words) == config
 
 
 @pytest.mark.parametrize(
@@ -101,5 +99,89 @@ def test_the_warm_up_comes_on_top_of_the_epochs():
 
 
 def test_a_choice_that_is_none_is_refused_in_code_too():
-    with pytest.raises(InputError, match="--distiller magic is unknown; choose one of none, kd"):
+    reason = r"`distiller` \(=magic\) is unknown; choose one of none, kd"
+    with pytest.raises(InputError, match=reason):
         RunConfig().replace(distiller="magic")
+
+
+@pytest.mark.parametrize("key", ["feature-weight", "feature_weight", "loss-worth", "loss_worth"])
+def test_a_file_may_use_any_name_of_an_option(tmp_path, key):
+    path = tmp_path / "args.yaml"
+    path.write_text(f"{key}: 3.0\nlr: 0.5\n")
+    config = RunParser("distill").read(["digits", "-c", str(path)])
+    assert config.distillation.feature_weight == 3
+    assert config.schedule.learning_rate == 0.5
+    again = RunParser("distill").read(["digits", "-c", str(path), "--feature-weight", "1"])
+    assert again.distillation.feature_weight == 1
+
+
+def test_the_old_name_of_a_flag_is_accepted():
+    assert (
+        RunParser("distill").read(["digits", "--loss-worth", "3"]).distillation.feature_weight == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("epochs: 3\nlr: 1\nepochs: 4\n", r"'epochs' is given twice, again in line 3; keep one"),
+        ("lr: 1\nlearning-rate: 1\n", "'lr' and 'learning-rate' are the same option; keep one"),
+        ("epoch: 3\n", "unknown option 'epoch'; nearest: epochs"),
+        ("xyzzy: 3\n", "unknown option 'xyzzy'; mgd distill --help-all lists them all"),
+    ],
+)
+def test_a_file_with_doubtful_keys_is_refused(tmp_path, content, reason):
+    path = tmp_path / "args.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=reason):
+        RunParser("train").read(["digits", "-c", str(path)])
+
+
+def test_a_key_twice_in_a_points_file_is_refused(tmp_path):
+    path = tmp_path / "points.yaml"
+    path.write_text("- {teacher: relu, student: relu, teacher: conv}\n")
+    with pytest.raises(InputError, match=r"--points .*'teacher' is given twice, again in line 1"):
+        read_yaml(path, "--points")
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("--epoch-s", "--epochs"), ("--batchsize=3", "--batch-size")]
+)
+def test_an_unknown_flag_is_told_the_nearest(word, near):
+    with pytest.raises(InputError, match=rf"unrecognized arguments: {word} .*\(nearest: {near}\)"):
+        RunParser("train").read(["digits", word, "3"])
+
+
+def test_an_empty_word_too_many_is_refused():
+    with pytest.raises(InputError, match="unrecognized arguments"):
+        RunParser("train").read(["digits", ""])
+
+
+def test_training_without_a_teacher_refuses_to_distil(tmp_path):
+    path = tmp_path / "args.yaml"
+    path.write_text("distiller: kd\n")
+    for words in (["--distiller", "mgd"], ["-c", str(path)]):
+        with pytest.raises(InputError, match="needs a teacher, and mgd train has none; use mgd di"):
+            RunParser("train").read(["digits", *words])
+
+
+def test_training_without_a_teacher_says_what_it_leaves_unused(caplog):
+    config = RunParser("train").read(["digits", "--distiller", "none", "--teacher", "resnet34"])
+    assert config.networks.teacher == "resnet34"
+    assert "--teacher: no effect, since mgd train has no teacher; use mgd distill" in caplog.text
+
+
+def test_distilling_without_a_teacher_refuses_its_options(tmp_path, caplog):
+    words = ["digits", "--distiller", "none", "--kd-weight", "2"]
+    with pytest.raises(InputError, match="`kd_weight` has no effect"):
+        RunParser("distill").read(words)
+    path = tmp_path / "shared.yaml"
+    path.write_text("kd-weight: 2\n")  # a file that several runs share may hold more
+    assert RunParser("distill").read(["digits", "-c", str(path)]).distillation.kd_weight == 2
+
+
+def test_evaluation_takes_the_options_of_training_and_a_teacher(caplog):
+    words = ["digits", "--epochs", "3", "--student-resume", "x.pth", "--teacher-resume", "y.pth"]
+    assert RunParser("evaluate").read(words).output.evaluate
+    assert RunParser("train").read([*words, "--evaluate"]).networks.teacher_resume == "y.pth"
+    assert not caplog.text

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 from filelock import FileLock
-from mgd.engine.loop.metrics import Scores
 
+from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.events import EventLog, open_events
 from mgd.engine.loop.runlog import RunLog, epoch_record
 from mgd.engine.options.config import RunConfig

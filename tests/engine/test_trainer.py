@@ -306,7 +306,7 @@ def test_a_later_first_epoch_is_matched_before_it(fast_distillation, caplog):
 
 
 def test_nothing_left_to_train_is_an_error(fast_run, tmp_path):
-    with pytest.raises(InputError, match="--start-epoch 2"):
+    with pytest.raises(InputError, match=r"`start_epoch` \(=2\)"):
         train(fast_run.replace(start_epoch=2))
     assert not (tmp_path / "runs").exists()
 

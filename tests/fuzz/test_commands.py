@@ -1,6 +1,5 @@
 """Any command line: done, or one line that says why not."""
 
-import dataclasses
 from itertools import count
 
 from cases import fuzz
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgd.cli.main import COMMANDS
-from mgd.engine.options.config import RunConfig
+from mgd.engine.options.config import OPTIONS
 
 # A case must not take long or much: no large images, no pool of processes, no whole demo.
 SMALL = ["--size", "8", "-j", "0", "--train-images", "20", "--epochs", "1", "-b", "20"]
@@ -24,22 +23,17 @@ ODD = st.one_of(
     st.integers(-3, 300).map(str),
     st.floats().map(str),
 )
-FIELDS = [
-    item
-    for group in dataclasses.fields(RunConfig)
-    for item in dataclasses.fields(getattr(RunConfig(), group.name))
-    if item.name not in FIXED
-]
+FIELDS = [item for item in OPTIONS.values() if item.name not in FIXED]
 RUNS = count()
 
 
 def value_of(item):
-    good = [str(choice) for choice in item.metadata["choices"]] + [str(item.default)]
+    good = [str(choice) for choice in item.choices] + [str(item.default)]
     return st.sampled_from(good) | ODD
 
 
 OPTION = st.sampled_from(FIELDS).flatmap(
-    lambda item: st.tuples(st.just("--" + item.name.replace("_", "-")), value_of(item)).map(
+    lambda item: st.tuples(st.just(item.flag), value_of(item)).map(
         lambda pair: list(pair[:1] if isinstance(item.default, bool) else pair)
     )
 )

@@ -1,6 +1,5 @@
 """Any YAML given with -c or --points: used, or one line; never a traceback, never obeyed."""
 
-import dataclasses
 from itertools import count
 from pathlib import Path
 
@@ -9,21 +8,17 @@ from cases import fuzz, fuzz_less
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgd.engine.options.config import RunConfig
+from mgd.engine.options.config import OPTIONS
 
 WORDS = ["--size", "8", "-a", "cifar_resnet8_x0_25", "-j", "0", "--train-images", "20"]
 WORDS += ["--epochs", "1", "-b", "20", "--tensorboard", "0", "-o", "runs", "--experiment"]
-NAMES = st.sampled_from([*RunConfig().flat(), "epoch", "", "-c", "help"])
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(-2, 3), st.floats(), st.text(max_size=20),
     st.binary(max_size=4), st.dates(),
     st.sampled_from(["auto", "mgd", "kd", "os:getcwd", "1e-3", "0x10", "inf", "../..", "\0", "~"]),
 )  # fmt: skip
-CHOICES = {
-    item.name.replace("_", "-"): item.metadata["choices"]
-    for group in dataclasses.fields(RunConfig)
-    for item in dataclasses.fields(getattr(RunConfig(), group.name))
-}
+CHOICES = {key: item.choices for item in OPTIONS.values() for key in item.keys}
+NAMES = st.sampled_from([*CHOICES, "epoch", "", "-c", "help"])
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=2),

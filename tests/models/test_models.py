@@ -157,7 +157,7 @@ def offline(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18", "shufflenet_v2"])
 def test_pretrained_weights_offline_are_told_with_a_way_out(name, offline):
-    with pytest.raises(mgd.InputError, match=r"downloaded .*no route.*--use-pretrained 0"):
+    with pytest.raises(mgd.InputError, match=r"downloaded .*no route.*`weights=None`.*=FILE`"):
         mgd.create_model(name, weights="pretrained")
 
 

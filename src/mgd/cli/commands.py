@@ -1,59 +1,67 @@
 """The commands that run the engine."""
 
-import os
 from collections.abc import Sequence
 
-from mgd.cli.parser import Parser, add_run_options, read_run_options
+from mgd import ranks
+from mgd.cli.parser import RunParser
 from mgd.cli.progress import RichReporter
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.options.config import RunConfig
+from mgd.engine.options.option import Command
 from mgd.engine.run import Outcome, evaluate_networks
 from mgd.engine.run import train as run_training
 
-PAPER = (
-    'Matching Guided Distillation: Yue, Deng, Zhou, "Matching Guided Distillation", ECCV 2020, '
-    "https://arxiv.org/abs/2008.09958. Not Masked Generative Distillation (ECCV 2022)."
-)
+_DISTILL = """Train a student under a teacher with Matching Guided Distillation (Yue, Deng,
+Zhou, ECCV 2020, https://arxiv.org/abs/2008.09958). Not Masked Generative
+Distillation (ECCV 2022)."""
+
+_TEXTS: dict[Command, tuple[str, str]] = {
+    "train": (
+        "Train a network on its own.",
+        "mgd train photos --arch resnet18 --epochs 90 -b 128 --experiment first",
+    ),
+    "distill": (
+        _DISTILL,
+        "mgd distill photos --teacher resnet50 --teacher-resume teacher.pth \\\n"
+        "      --arch mobilenet_v2 --mgd-with-kd 1 --experiment first",
+    ),
+    "evaluate": (
+        "Measure a student, and a teacher if one is named, on the `valid` images.",
+        "mgd evaluate photos --arch mobilenet_v2 \\\n"
+        "      --student-resume runs/first/student.safetensors",
+    ),
+}
+"""Of each command's help: what the command does, and an example."""
 
 
 def train(arguments: Sequence[str]) -> None:
     """Trains without a teacher."""
-    _run("train", "Train a network without a teacher.", RunConfig(), arguments)
+    _run("train", arguments)
 
 
 def distill(arguments: Sequence[str]) -> None:
     """Trains under a teacher."""
-    _run("distill", f"Train a student under a teacher. {PAPER}", _distilling(), arguments)
+    _run("distill", arguments)
 
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Measures networks."""
-    defaults = RunConfig().replace(evaluate=True)
-    _run("evaluate", "Measure a student, and a teacher if one is named.", defaults, arguments)
+    _run("evaluate", arguments)
 
 
-def _distilling() -> RunConfig:
-    return RunConfig().replace(distiller="mgd")
-
-
-def _run(command: str, text: str, defaults: RunConfig, arguments: Sequence[str]) -> None:
-    parser = Parser(prog=f"mgd {command}", description=text)
-    add_run_options(parser, defaults)
-    config = read_run_options(parser, arguments, defaults)
+def _run(command: Command, arguments: Sequence[str]) -> None:
+    text, example = _TEXTS[command]
+    parser = RunParser(command, text=text, example=example)
+    config = parser.read(arguments)
     if config.output.evaluate:
         scores, path = evaluate_networks(config)
-        if _is_first():
+        if ranks.is_first():
             for name, found in scores.items():
                 print(_score_line(name, found))
             print(f"accuracy of each class: {path}")
         return
     outcome = run_training(config, RichReporter())
-    if _is_first():
+    if ranks.is_first():
         print(_outcome_lines(outcome))
-
-
-def _is_first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _score_line(name: str, scores: Scores) -> str:

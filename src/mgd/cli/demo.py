@@ -35,7 +35,7 @@ RECIPE = RunConfig().replace(
     lr_schedule="cosine",
     wd=5e-4,
     mgd_update_freq=5,
-    loss_worth=1.0,
+    feature_weight=1.0,
     tensorboard=0,
 )
 

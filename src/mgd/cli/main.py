@@ -1,15 +1,19 @@
 """Entry: picks the command; whatever the user gave wrongly ends in one line and exit code 2."""
 
+import difflib
 import io
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
+from mgd import ranks
 from mgd.cli import commands
 from mgd.cli.after import export, report
 from mgd.cli.demo import demo
 from mgd.cli.points import points
+from mgd.cli.translate import with_flags
 from mgd.errors import InputError, RunError
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -24,8 +28,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
 
 USAGE = """usage: mgd COMMAND ...
 
-Matching Guided Distillation (Yue, Deng, Zhou, ECCV 2020; not Masked Generative Distillation):
-a large teacher network teaches a small student by its intermediate features.
+Matching Guided Distillation: a large teacher network teaches a small student by
+its intermediate features (Yue, Deng, Zhou, ECCV 2020; this is
+not Masked Generative Distillation).
 
   mgd demo       see it work on real images, in minutes
   mgd train      train a network without a teacher
@@ -35,7 +40,8 @@ a large teacher network teaches a small student by its intermediate features.
   mgd report     draw the curves and matchings of runs into a page
   mgd export     write a run's student for deployment
 
-`mgd COMMAND --help` lists the options of each."""
+`mgd COMMAND --help` lists the options of each command.
+`mgd --version` prints the version."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,19 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a name that is no UTF-8 must not stop a run
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    rank_zero = os.environ.get("RANK", "0") == "0"
-    logging.basicConfig(format="%(message)s", level=logging.WARNING if rank_zero else logging.ERROR)
+    logging.basicConfig(
+        format="%(message)s", level=logging.WARNING if ranks.is_first() else logging.ERROR
+    )
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if words else 2
+    if words[0] == "--version":
+        print(f"mgd {version('matching-guided-distillation')}")
+        return 0
     try:
         if words[0] not in COMMANDS:
-            raise InputError(f"unknown command '{words[0]}'; choose one of {', '.join(COMMANDS)}")
+            near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+            nearest = f"nearest: {near[0]}; " if near else ""
+            raise InputError(
+                f"unknown command '{words[0]}'; {nearest}choose one of {', '.join(COMMANDS)}"
+            )
         COMMANDS[words[0]](words[1:])
     except (InputError, RunError) as error:
         # A name given, or a message of torch's, may have line breaks.
-        print(f"mgd: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"mgd: {' '.join(with_flags(str(error)).splitlines())}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # Who reads the output has gone, as `head` does; Python would complain once more at exit.

@@ -1,105 +1,229 @@
-"""Parser: the command line of a run, made from the fields of its configuration."""
+"""Parser: the command line of a run, made from the options of its configuration."""
 
 import argparse
-import dataclasses
+import difflib
+import logging
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mgd.engine.options.config import RunConfig, read_yaml
+from mgd.engine.options.checks import TEACHER_OPTIONS, check_teacher_is_used
+from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig, read_yaml
+from mgd.engine.options.option import Command, Option, options_of
 from mgd.errors import InputError
+from mgd.models import NAMES
+
+logger = logging.getLogger(__name__)
+
+_UNKNOWN = "unrecognized arguments: "
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help of at most 80 columns."""
+
+    def __init__(self, prog: str):
+        columns = min(80, shutil.get_terminal_size().columns)
+        super().__init__(prog, max_help_position=28, width=columns - 1)
+
+    # Private names of argparse, which gives no other way to this: flags are not cut at a hyphen,
+    # and a value is named once behind all names of its flag, as Python 3.13 does by itself.
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
+    def __init__(self, prog: str, **options: Any):
+        super().__init__(prog, formatter_class=_Formatter, **options)
+
     def error(self, message: str) -> NoReturn:
-        """Ends with exit code 2."""
+        """Ends with exit code 2; a flag that is unknown is told the nearest one that is not."""
+        if message.startswith(_UNKNOWN):
+            word = message.removeprefix(_UNKNOWN).partition(" ")[0].partition("=")[0]
+            # A private name of argparse, which has no public list of its flags.
+            near = difflib.get_close_matches(word, self._option_string_actions, n=1)
+            message += f" (nearest: {near[0]})" if near else ""
         raise InputError(f"{message}; see {self.prog} --help")
 
 
-def add_run_options(parser: Parser, defaults: RunConfig) -> None:
-    """Adds every field of the configuration as a flag, group by group.
+class RunParser(Parser):
+    """The command line of a command that makes a run.
+
+    Every option of a run is accepted by every command, as in the original program and because a
+    run's `args.yaml` holds them all; the help lists those that the command uses.
 
     Args:
-        parser: Gets the flags, and the data folder as its positional argument.
-        defaults: A command's own.
+        command: Whose options to list.
+        everything: Whether to list all of them in their groups, not only the common ones.
+        text: Description at the top of the help.
+        example: Shown at its end.
     """
-    parser.add_argument(
-        "data", metavar="DATA", help=_fields(defaults.data)["data"].metadata["text"]
-    )
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", help="YAML of options; the flags given win"
-    )
-    for section in dataclasses.fields(defaults):
-        group = getattr(defaults, section.name)
-        options = parser.add_argument_group((type(group).__doc__ or "").rstrip(".").lower())
-        for name, item in _fields(group).items():
-            if name != "data":
-                _add(options, item, getattr(group, name))
+
+    def __init__(
+        self, command: Command, *, everything: bool = False, text: str = "", example: str = ""
+    ):
+        end = f"example:\n  {example}\n\n"
+        end += _NAMES if everything else f"mgd {command} --help-all lists every option."
+        usage = f"mgd {command} DATA [options]"
+        super().__init__(
+            f"mgd {command}", usage=usage, description=text, epilog=end, add_help=False
+        )
+        self.command = command
+        common = self.add_argument_group("options" if everything else "common options")
+        common.add_argument("data", metavar="DATA", help=OPTIONS["data"].text)
+        common.add_argument("-h", "--help", action="help", help="list the common options")
+        common.add_argument(
+            "--help-all",
+            action=_HelpAll,
+            make=partial(RunParser, command, everything=True, text=text, example=example),
+        )
+        common.add_argument(
+            "-c",
+            "--config",
+            metavar="FILE",
+            default=argparse.SUPPRESS,
+            help="YAML file of options; flags win over it",
+        )
+        for group in GROUPS:
+            title = (group.__doc__ or "").rstrip(".").lower()
+            section = self.add_argument_group(title) if everything else common
+            for item in options_of(group):
+                if item.name != "data":
+                    _add(section, item, _help(item, command, everything))
+
+    def read(self, arguments: Sequence[str]) -> RunConfig:
+        """Parses a command line into a configuration; a `-c` file's options stand before it.
+
+        Args:
+            arguments: The words behind the command.
+
+        Raises:
+            InputError: For an option, value or file that cannot be used.
+        """
+        given = values = vars(self.parse_args(arguments))
+        if "config" in given:
+            words = [*_options_in(Path(given["config"])), *arguments]
+            values = vars(self.parse_args(words))
+        values = {name: value for name, value in values.items() if name in OPTIONS}
+        for name, value in values.items():
+            if isinstance(value, list):  # of nargs="+", each read as a tuple
+                values[name] = tuple(part for parts in value for part in parts)
+        if self.command == "evaluate":
+            values["evaluate"] = True
+        config = RunConfig().replace(**{**_DEFAULTS.get(self.command, {}), **values})
+        if not config.output.evaluate:
+            self._check_teacher(config, given)
+        return config
+
+    def _check_teacher(self, config: RunConfig, given: dict[str, Any]) -> None:
+        if self.command == "distill":
+            check_teacher_is_used(config.distillation, given)
+        elif config.distillation.distiller != "none":
+            raise InputError(
+                f"`distiller` (={config.distillation.distiller}) needs a teacher, and mgd train "
+                "has none; use mgd distill"
+            )
+        # The original's main_base.py takes the options of main_mgd.py, and leaves them unused.
+        elif unused := [OPTIONS[name].flag for name in given if name in TEACHER_OPTIONS]:
+            logger.warning(
+                "%s: no effect, since mgd train has no teacher; use mgd distill", ", ".join(unused)
+            )
 
 
-def _add(options: Any, item: "dataclasses.Field[Any]", default: Any) -> None:
-    flag = "--" + item.name.replace("_", "-")
-    names = [*(f for f in item.metadata["flags"] if f[1] != "-"), flag]
-    names += [f for f in item.metadata["flags"] if f[1] == "-"]
-    text = item.metadata["text"].replace("%", "%%")
-    if isinstance(item.default, bool):
-        options.add_argument(*names, action="store_true", default=default, help=text)
+_NAMES = "built-in networks:\n" + textwrap.fill(
+    ", ".join(NAMES), 79, initial_indent="  ", subsequent_indent="  "
+)
+
+
+class _HelpAll(argparse.Action):
+    """Prints the help of the parser that lists every option."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, make: Callable[[], RunParser]):
+        super().__init__(
+            option_strings, argparse.SUPPRESS, nargs=0, help="list every option, in groups"
+        )
+        self.make = make
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        self.make().print_help()
+        parser.exit()
+
+
+def _add(section: Any, item: Option, text: str) -> None:
+    flags = [*(f for f in item.flags if f[1] != "-"), item.flag]
+    flags += [f for f in item.flags if f[1] == "-"]
+    if item.kind is bool:
+        section.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=text)
         return
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    options.add_argument(
-        *names,
-        default=default,
-        type=_reader(item.metadata["kind"]),
-        nargs="+" if isinstance(default, tuple) else None,
-        choices=item.metadata["choices"] or None,
-        metavar=None if item.metadata["choices"] else item.name.upper().replace("_", "-"),
-        help=text if shown in ("", None) else f"{text} (default: {shown})",
+    section.add_argument(
+        *flags,
+        default=argparse.SUPPRESS,  # so that what was not given is not there
+        type=_reader(item),
+        nargs="+" if item.kind is tuple else None,
+        choices=item.choices or None,
+        metavar=None if item.choices else item.shown,
+        help=text,
     )
 
 
-def _reader(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    needed = {int: "a whole number", float: "a number"}.get(
-        kind,  # type: ignore[call-overload]
-        (kind.__doc__ or "").partition("\n")[0].removeprefix("Reads ").rstrip("."),
-    )
+def _help(item: Option, command: Command, everything: bool) -> str:
+    """Returns the help's text of an option, or that it is not listed."""
+    text = item.brief
+    if everything:
+        text = (item.train_text if command == "train" else "") or item.text
+    if command not in item.commands or not text:
+        return argparse.SUPPRESS
+    default = _DEFAULTS.get(command, {}).get(item.name, item.default)
+    if isinstance(default, tuple):
+        default = " ".join(map(str, default))
+    if default != "" and default is not None and default is not False:
+        text += f" (default: {default})"
+    return text.replace("%", "%%")
 
+
+_DEFAULTS: dict[Command, dict[str, Any]] = {"distill": {"distiller": "mgd"}}
+"""Values that a command sets where none are given."""
+
+
+def _reader(item: Option) -> Callable[[str], Any]:
     def read(text: str) -> Any:
         try:
-            return kind(text)
+            return item.read(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"'{text}' is not usable, give {needed}") from error
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not usable, give {item.needed}"
+            ) from error
 
     return read
 
 
-def read_run_options(parser: Parser, arguments: Sequence[str], defaults: RunConfig) -> RunConfig:
-    """Parses a command line into a configuration; a `-c` file's options stand before it.
-
-    Raises:
-        InputError: For an option, value or file that cannot be used.
-    """
-    given = parser.parse_args(arguments)
-    if given.config:
-        given = parser.parse_args([*_options_in(Path(given.config), defaults), *arguments])
-    values = {name: value for name, value in vars(given).items() if name in _all_names(defaults)}
-    for name, value in values.items():
-        if isinstance(value, list):  # of nargs="+", each read as a tuple
-            values[name] = tuple(part for parts in value for part in parts)
-    return defaults.replace(**values)
+_BY_KEY = {key: option for option in OPTIONS.values() for key in option.keys}
 
 
-def _options_in(path: Path, defaults: RunConfig) -> list[str]:
+def _options_in(path: Path) -> list[str]:
     """Reads a YAML file, such as a run's `args.yaml`, as command-line words."""
     content = read_yaml(path, "-c")
     if not isinstance(content, dict):
         raise InputError(f"-c {path} holds no options; write one `name: value` a line")
     words = []
+    seen: dict[str, Any] = {}
     for key, value in content.items():
-        name = str(key).replace("-", "_")
-        if name not in _all_names(defaults):
-            raise InputError(f"-c {path}: unknown option '{key}'")
+        name = _option_named(path, key).name
+        if name in seen:
+            raise InputError(
+                f"-c {path}: '{seen[name]}' and '{key}' are the same option; keep one of the two"
+            )
+        seen[name] = key
         if name in ("arch", "teacher") and is_code(str(value)):
             raise InputError(
                 f"-c {path}: {key} '{value}' would run code named in a file; "
@@ -108,21 +232,22 @@ def _options_in(path: Path, defaults: RunConfig) -> list[str]:
         if name == "data" or value is None or value == "" or value is False:
             continue
         # One word, so that neither a dash in a value nor a list takes in what stands beside it.
-        word = "--" + name.replace("_", "-")
         text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-        words.append(word if value is True else f"{word}={text}")
+        flag = OPTIONS[name].flag
+        words.append(flag if value is True else f"{flag}={text}")
     return words
+
+
+def _option_named(path: Path, key: Any) -> Option:
+    name = str(key).replace("_", "-")
+    if name not in _BY_KEY:
+        near = difflib.get_close_matches(name, _BY_KEY, n=1)
+        nearest = f"; nearest: {near[0]}" if near else "; mgd distill --help-all lists them all"
+        raise InputError(f"-c {path}: unknown option '{key}'{nearest}")
+    return _BY_KEY[name]
 
 
 def is_code(name: str) -> bool:
     """Tells whether a network's name would import a module of the user's."""
     source, colon, _ = name.partition(":")
     return bool(colon) and source not in ("torchvision", "timm")
-
-
-def _fields(group: Any) -> dict[str, "dataclasses.Field[Any]"]:
-    return {item.name: item for item in dataclasses.fields(group)}
-
-
-def _all_names(config: RunConfig) -> set[str]:
-    return {name.replace("-", "_") for name in config.flat()}

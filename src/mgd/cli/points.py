@@ -22,6 +22,8 @@ from mgd.method.rematch import update_matching
 from mgd.models import create_model
 
 _REPEATS = 3
+_EXAMPLE = """example:
+  mgd points --teacher resnet50 --student mobilenet_v2 --format yaml"""
 
 
 @contextmanager
@@ -38,18 +40,39 @@ def _errors_alone() -> Iterator[None]:
 
 @_errors_alone()
 def points(arguments: Sequence[str]) -> None:
-    """Prints the points of a pair as a table, or as YAML for `--points FILE`."""
-    parser = Parser(prog="mgd points", description=(points.__doc__ or "").strip())
-    parser.add_argument("--teacher", default="resnet50", help="network (default: resnet50)")
-    parser.add_argument("--student", "--arch", required=True, help="network")
-    parser.add_argument("--size", type=int, default=224, help="image side, pixels (default: 224)")
+    """Prints the places where two networks would be compared, as a table or as YAML."""
+    parser = Parser(
+        prog="mgd points",
+        usage="mgd points --student NAME [options]",
+        description=(points.__doc__ or "").strip(),
+        epilog=_EXAMPLE,
+    )
+    parser.add_argument(
+        "--teacher", metavar="NAME", default="resnet50", help="teacher network (default: resnet50)"
+    )
+    parser.add_argument(
+        "--student", "--arch", metavar="NAME", required=True, help="student network"
+    )
+    parser.add_argument(
+        "--size",
+        metavar="N",
+        type=int,
+        default=224,
+        help="side of the square images, in pixels (default: 224)",
+    )
     parser.add_argument(
         "--points",
         choices=("known", "auto"),
         default="known",
-        help="known: as published where the pair is built in; auto: find them (default: known)",
+        help="known: the published points where the pair is built in, else as auto; auto: found "
+        "from the shapes of the features (default: known)",
     )
-    parser.add_argument("--format", choices=("table", "yaml"), default="table")
+    parser.add_argument(
+        "--format",
+        choices=("table", "yaml"),
+        default="table",
+        help="yaml: a file for mgd distill --points FILE (default: table)",
+    )
     given = parser.parse_args(arguments)
     if given.size < 1:
         raise InputError(f"--size {given.size} must be at least 1")

@@ -68,7 +68,7 @@ def _faults(split: Split, workers: int) -> list[str]:
 def _check_left(name: str, split: Split, classes: Sequence[str]) -> None:
     left = set(split.labels)
     if not left:
-        raise InputError(f"no image of `{name}` can be read; look at the files")
+        raise InputError(f"no image of `{name}` can be read; repair or replace the files")
     for label, folder in enumerate(classes):
         if name == "train" and label not in left:
             raise InputError(

@@ -21,8 +21,8 @@ def load_digits() -> Splits:
         from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise InputError(
-            "the digits come with scikit-learn; "
-            "pip install 'matching-guided-distillation[demo]' or give an image folder"
+            "the digits data set needs the package scikit-learn; pip install "
+            "'matching-guided-distillation[demo]', or give an image folder"
         ) from error
     scans, labels = load(return_X_y=True)
     grey = torch.from_numpy(np.rint(scans * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)

@@ -99,7 +99,9 @@ def _find(part: Path) -> tuple[list[str], list[tuple[str, int]]]:
         )
     classes = sorted(entry.name for entry in os.scandir(part) if entry.is_dir())
     if not classes:
-        raise InputError(f"'{part}' has no class folders; put the images of each class into one")
+        raise InputError(
+            f"'{part}' has no class folders; put the images of each class into a folder of its own"
+        )
     files: list[tuple[str, int]] = []
     for label, name in enumerate(classes):
         found = list(_images(str(part / name), {_identity(str(part))}))

@@ -81,7 +81,7 @@ class TrainBatches(Sampler[list[Key]]):
         if num_images // self.num_batches < ranks:
             raise InputError(
                 f"{num_images} training images in {self.num_batches} batches leave some of "
-                f"{ranks} processes without an image; raise --batch-size or lower --devices"
+                f"{ranks} processes without an image; raise `batch_size` or lower `ranks`"
             )
 
     def __len__(self) -> int:

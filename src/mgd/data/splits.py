@@ -81,8 +81,8 @@ class Splits:
         for label, name in enumerate(self.classes):
             if label not in left:
                 raise InputError(
-                    f"--holdout {share} leaves class '{name}' no training images; use less, or add "
-                    "images to it"
+                    f"`share` (={share}) leaves class '{name}' no training images; use a smaller "
+                    "share, or add images to the class"
                 )
         return replace(
             self,
@@ -92,11 +92,19 @@ class Splits:
         )
 
     def take(self, num_images: int, seed: int) -> "Splits":
-        """Keeps so many training images, the same share of each class."""
+        """Keeps so many training images, the same share of each class.
+
+        Args:
+            num_images: From the number of classes to that of the training images.
+            seed: The same seed keeps the same images.
+
+        Raises:
+            InputError: If there are fewer images, or `num_images` is below one for each class.
+        """
         if not len(self.classes) <= num_images <= len(self.train):
             raise InputError(
-                f"--train-images {num_images} must be from {len(self.classes)} (one a class) to "
-                f"{len(self.train)} (all)"
+                f"`num_images` (={num_images}) must be from {len(self.classes)}, one for each "
+                f"class, to {len(self.train)}, which is all"
             )
         _, taken = _cut(self.train.labels, num_images / len(self.train), seed)
         return replace(self, train=Subset(self.train, taken))

@@ -33,6 +33,9 @@ TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mo
 _CIFAR = re.compile(r"cifar_resnet(8|14|20|32|44|56|110)(?:_x(\d+)_(\d+))?")
 
 PRETRAINED = "pretrained"
+_OTHER_WEIGHTS = (
+    "use `weights=None` for random weights, or give a checkpoint file with `weights=FILE`"
+)
 NAMES = (*TORCHVISION, *OWN, *(f"cifar_resnet{depth}" for depth in (8, 14, 20, 32, 44, 56, 110)))
 
 
@@ -116,7 +119,9 @@ def _create_torchvision(name: str, num_classes: int) -> nn.Module:
     known = torchvision.models.list_models(torchvision.models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-        raise InputError(f"torchvision has no classifier '{name}'; nearest: {', '.join(near)}")
+        raise InputError(
+            f"torchvision has no classifier '{name}'; nearest: {', '.join(near) or 'none'}"
+        )
     extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     if extra:
         extra["init_weights"] = True
@@ -129,8 +134,7 @@ def _load_torchvision(network: nn.Module, name: str) -> None:
         enum = torchvision.models.get_model_weights(name)
     except ValueError as error:
         raise InputError(
-            f"there are no published weights for '{name}'; use --use-pretrained 0, or give a "
-            "file with --student-resume or --teacher-resume"
+            f"there are no published weights for '{name}'; {_OTHER_WEIGHTS}"
         ) from error
     published = getattr(enum, "IMAGENET1K_V1", None) or next(iter(enum))
     try:
@@ -138,8 +142,7 @@ def _load_torchvision(network: nn.Module, name: str) -> None:
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another hash
         raise InputError(
             f"the pretrained weights of '{name}' are not in the cache and cannot be downloaded "
-            f"({error}); use --use-pretrained 0, or give a file with --teacher-resume or "
-            "--student-resume"
+            f"({error}); {_OTHER_WEIGHTS}"
         ) from error
     load_backbone(network, dict(state), str(published))
 
@@ -154,7 +157,7 @@ def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
         ) from error
     if not timm.is_model(name.partition(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.3)
-        raise InputError(f"timm has no network '{name}'; nearest: {', '.join(near)}")
+        raise InputError(f"timm has no network '{name}'; nearest: {', '.join(near) or 'none'}")
     try:
         network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
     except (URLError, OSError, RuntimeError) as error:
@@ -162,8 +165,7 @@ def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
             raise
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"the pretrained weights of 'timm:{name}' cannot be had ({reason}); use "
-            "--use-pretrained 0, or give a file with --teacher-resume or --student-resume"
+            f"the pretrained weights of 'timm:{name}' cannot be had ({reason}); {_OTHER_WEIGHTS}"
         ) from error
     return network
 

@@ -1,14 +1,34 @@
-"""Options: a field of the configuration, and the flag that it is on the command line."""
+"""Options: a field of a configuration group, and the command-line flag made from it."""
 
 import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import field
-from typing import Any, Literal
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from mgd.errors import InputError
 
+Command = Literal["train", "distill", "evaluate"]
+COMMANDS: tuple[Command, ...] = get_args(Command)
+"""The commands of the command line that take these options."""
+TRAINING: tuple[Command, ...] = ("train", "distill")
+WITH_TEACHER: tuple[Command, ...] = ("distill", "evaluate")
+
 Switch = Literal[0, 1]
+"""On the command line these take 0 or 1, as in the original program."""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Choices that a registry names: `Annotated[str, OneOf(REDUCERS)]`."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *registries: Mapping[str, Any] | tuple[str, ...]):
+        names = tuple(name for registry in registries for name in registry)
+        object.__setattr__(self, "names", names)
 
 
 def option(
@@ -16,66 +36,177 @@ def option(
     text: str,
     *,
     flags: tuple[str, ...] = (),
-    choices: tuple[Any, ...] = (),
-    kind: Callable[[str], Any] | None = None,
     least: float | None = None,
+    above: float | None = None,
     most: float | None = None,
+    brief: str = "",
+    commands: tuple[Command, ...] | None = None,
+    shown: str = "",
+    train_text: str = "",
 ) -> Any:
     """Declares a field that is also a command-line flag.
 
+    The flag's name, the choices, the reader and whether the option may be left empty come from
+    the field's name and annotation.
+
     Args:
         default: Value where nothing is given.
-        text: What it does, with units.
-        flags: Other names of the flag.
-        choices: Values allowed.
-        kind: Reads the value from text; by default the default's type.
-        least, most: Range of a number, both ends included.
+        text: What it does, with units and the meaning of special values.
+        flags: Other names of the flag. Those with two dashes are also accepted in YAML files.
+        least, above, most: Range of a number; `least` and `most` are included, `above` is not.
+        brief: Text of one line for `--help`, which lists the common options: those that have one.
+            `--help-all` lists every option with its whole text.
+        commands: For which commands it is listed; by default those of its group.
+        shown: What the help shows in place of the value; by default N or X for a number.
+        train_text: The text for `mgd train`, where it differs because there is no teacher.
     """
-    reader = kind or type(choices[0] if choices else default)
-    metadata = {"text": text, "flags": flags, "choices": choices, "kind": reader}
-    return field(default=default, metadata={**metadata, "least": least, "most": most})
+    return field(
+        default=default,
+        metadata={
+            "text": text,
+            "flags": flags,
+            "least": least,
+            "above": above,
+            "most": most,
+            "brief": brief,
+            "commands": commands,
+            "shown": shown,
+            "train_text": train_text,
+        },
+    )
 
 
-def switch(default: Switch | None, text: str) -> Any:
-    """Declares a flag that takes 0 or 1, as the original's do."""
-    return option(default, text, choices=(0, 1))
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What is known of one option, declared by `option` or derived from the field's annotation."""
 
+    name: str
+    default: Any
+    text: str
+    train_text: str
+    flags: tuple[str, ...]
+    least: float | None
+    above: float | None
+    most: float | None
+    brief: str
+    commands: tuple[Command, ...]
+    shown: str
+    kind: type | None
+    """Type of the value; `None` where only `words` are allowed."""
+    words: tuple[Any, ...]
+    """Literal values: the choices, or words such as "auto" beside a number."""
 
-def positive(text: str) -> float:
-    """Reads a number above 0."""
-    if not float(text) > 0:
-        raise ValueError
-    return float(text)
+    @property
+    def flag(self) -> str:
+        """The flag's full name."""
+        return "--" + self.name.replace("_", "-")
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names in a YAML file."""
+        return tuple(flag[2:] for flag in (self.flag, *self.flags) if flag.startswith("--"))
 
-def factor(text: str) -> float | Literal["auto"]:
-    """Reads a number above 0, or auto."""
-    return "auto" if text == "auto" else positive(text)
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values allowed, where there are only some."""
+        return () if self.kind else self.words
 
+    @property
+    def needed(self) -> str:
+        """What text can be read as a value, for an error."""
+        if self.kind is tuple:
+            return "whole numbers with commas or spaces between"
+        number = {int: "a whole number", float: "a number"}.get(self.kind or str, "text")
+        return ", or ".join([number, *map(str, self.words)])
 
-def epoch_list(text: str) -> tuple[int, ...]:
-    """Reads epochs, with commas or spaces between."""
-    return tuple(int(part) for part in text.replace(",", " ").split())
+    def read(self, text: str) -> Any:
+        """Reads a value from text.
+
+        Raises:
+            ValueError: If it cannot be read. The range is not checked here.
+        """
+        if self.kind is tuple:
+            return tuple(int(part) for part in text.replace(",", " ").split())
+        if self.kind is None:
+            return type(self.words[0])(text)
+        return text if text in self.words else self.kind(text)
+
+    def check(self, value: Any) -> None:
+        """Checks a value.
+
+        Raises:
+            InputError: If it is none of the choices or outside the range.
+        """
+        if value == self.default or (self.kind and value in self.words):
+            return
+        given = f"`{self.name}` (={value})"
+        if self.kind is None and value not in self.words:
+            raise InputError(f"{given} is unknown; choose one of {', '.join(map(str, self.words))}")
+        if self.kind in (int, float):
+            if not isinstance(value, Integral if self.kind is int else Real):
+                raise InputError(f"{given} must be {self.needed}")
+            if not self._is_in_range(value):
+                raise InputError(f"{given} is out of range; give {self._range()}")
+
+    def _is_in_range(self, value: Any) -> bool:
+        # Written so that NaN is out of every range, and infinity out of those without an end.
+        if self.most is not None:
+            return bool((self.least or 0) <= value <= self.most)
+        if self.above is not None:
+            return bool(self.above < value < math.inf)
+        return self.least is None or bool(self.least <= value < math.inf)
+
+    def _range(self) -> str:
+        words = "".join(f", or {word}" for word in self.words)
+        if self.most is not None:
+            return f"from {self.least} to {self.most}{words}"
+        if self.above is not None:
+            return f"a number above {self.above}{words}"
+        return f"at least {self.least}{words}"
 
 
 class Group:
-    """Checks the ranges that its fields declare."""
+    """A group of options; checks each value by itself when it is made."""
+
+    listed_for: ClassVar[tuple[Command, ...]] = COMMANDS
+    """Commands whose help lists the group's options, where an option does not say otherwise."""
 
     def __post_init__(self) -> None:
-        for item in dataclasses.fields(self):  # type: ignore[arg-type]
-            value, rules = getattr(self, item.name), item.metadata
-            least, most = rules["least"], rules["most"]
-            if rules["choices"] and value not in rules["choices"] and value != item.default:
-                raise InputError(
-                    f"--{item.name.replace('_', '-')} {value} is unknown; choose one of "
-                    f"{', '.join(map(str, rules['choices']))}"
-                )
-            if isinstance(value, str) or value is None:
-                continue
-            # Written so that NaN is out of every range.
-            low = least is not None and not least <= value < math.inf
-            if low or (most is not None and not value <= most):
-                bounds = f"at least {least}" if most is None else f"from {least} to {most}"
-                raise InputError(
-                    f"--{item.name.replace('_', '-')} {value} is out of range; give {bounds}"
-                )
+        for item in options_of(type(self)):
+            item.check(getattr(self, item.name))
+
+
+def options_of(group: type[Group]) -> tuple[Option, ...]:
+    """Returns the options of a group, in their order."""
+    hints = get_type_hints(group, include_extras=True)
+    options = []
+    for item in dataclasses.fields(group):  # type: ignore[arg-type]  # every group is a dataclass
+        declared = dict(item.metadata)
+        kind, words = _kind_and_words(hints[item.name])
+        declared["commands"] = declared["commands"] or group.listed_for
+        value = {int: "N", float: "X"}.get(kind or str, "NAME")
+        declared["shown"] = declared["shown"] or "|".join([*map(str, words), value])
+        options.append(
+            Option(name=item.name, default=item.default, kind=kind, words=words, **declared)
+        )
+    return tuple(options)
+
+
+def _kind_and_words(hint: Any) -> tuple[type | None, tuple[Any, ...]]:
+    """Splits an annotation into a type to read and the literal values beside it.
+
+    `None` and the empty string stand for "not given", which no command line has to write.
+    """
+    if get_origin(hint) is Annotated:
+        (names,) = (mark.names for mark in hint.__metadata__ if isinstance(mark, OneOf))
+        return None, names
+    is_union = get_origin(hint) in (Union, types.UnionType)
+    members = get_args(hint) if is_union else (hint,)
+    literals = [member for member in members if get_origin(member) is Literal]
+    kinds: list[Callable[..., Any]] = [
+        get_origin(member) or member
+        for member in members
+        if member not in literals and member is not types.NoneType
+    ]
+    words = tuple(word for literal in literals for word in get_args(literal) if word != "")
+    return (kinds[0] if kinds else None), words  # type: ignore[return-value]  # classes, all

@@ -77,20 +77,19 @@ def build_fabric(config: DeviceConfig, tracking: str = "pass") -> Fabric:
     """
     gpus = torch.cuda.device_count()
     if config.gpu is not None and config.gpu >= max(gpus, 1):
-        raise InputError(f"--gpu {config.gpu} is not there; {gpus} GPUs are visible")
+        raise InputError(f"`gpu` (={config.gpu}) is not there; {gpus} GPUs are visible")
     if config.precision == "fp16" and not gpus:
-        raise InputError("--precision fp16 needs a GPU; use bf16 or 32 on a CPU")
-    if config.rank >= config.world_size:
-        raise InputError(f"--rank {config.rank} must be below --world-size {config.world_size}")
+        raise InputError("`precision=fp16` needs a GPU; use bf16 or 32 on a CPU")
     if gpus and config.devices > gpus:
-        raise InputError(f"--devices {config.devices}: only {gpus} GPUs are visible")
+        raise InputError(f"`devices` (={config.devices}) is too high: only {gpus} GPUs are visible")
     mode = _mode(config, gpus)
     strategy: Strategy | str = "auto"
     if mode == "dp":
         strategy = DataParallelStrategy()
         if tracking == "online":
             raise InputError(
-                "--mgd-tracking online: DataParallel's replicas forget; use --parallel ddp"
+                "`mgd_tracking=online` does not work with DataParallel, which `parallel=auto` "
+                "chooses for several GPUs; use `parallel=ddp` or `mgd_tracking=pass`"
             )
     elif mode == "ddp":
         strategy = _ddp(config, gpus)
@@ -129,8 +128,6 @@ def _devices(config: DeviceConfig, gpus: int, mode: str) -> int | list[int]:
 def _ddp(config: DeviceConfig, gpus: int) -> DDPStrategy:
     if not _under_torchrun():
         address = urlparse(config.dist_url)
-        if address.scheme not in ("tcp", "env") or (address.scheme == "tcp" and not address.port):
-            raise InputError(f"--dist-url {config.dist_url} must look like tcp://host:port")
         if address.scheme == "tcp":
             os.environ["MASTER_ADDR"] = address.hostname or "localhost"
             os.environ["MASTER_PORT"] = str(address.port)
@@ -139,7 +136,7 @@ def _ddp(config: DeviceConfig, gpus: int) -> DDPStrategy:
     if backend == "auto":
         backend = "nccl" if gpus else "gloo"
     if backend == "nccl" and not gpus:
-        raise InputError("--dist-backend nccl needs GPUs; use gloo on CPUs")
+        raise InputError("`dist_backend=nccl` needs GPUs; use gloo on CPUs")
     method = "popen" if _under_torchrun() else "spawn"
     return DDPStrategy(
         process_group_backend=backend,

@@ -55,8 +55,6 @@ def build_networks(
 def _student(config: RunConfig, num_classes: int) -> nn.Module:
     pretrained = config.networks.use_pretrained == 1 or config.networks.pretrained
     path = config.networks.student_resume
-    if config.output.evaluate and not path and not pretrained:
-        raise InputError("nothing to evaluate: give --student-resume FILE or --use-pretrained 1")
     if config.output.evaluate and path:
         return load_trained(config.networks.arch, path, num_classes)
     weights = PRETRAINED if pretrained and not path else None
@@ -126,7 +124,7 @@ def build_distiller(
         example,
         points=choose_points(config, teacher, student),
         reducer=options.mgd_reducer,
-        feature_weight=options.loss_worth,
+        feature_weight=options.feature_weight,
         kd_weight=options.kd_weight if with_kd else 0.0,
         kd_temperature=options.kd_temperature,
         kd=options.kd,

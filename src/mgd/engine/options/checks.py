@@ -1,0 +1,117 @@
+"""Checks that concern several options, or one as a whole; `RunConfig` calls them once.
+
+What only the machine can tell (which GPUs are visible) is checked in `engine.runtime.devices`.
+"""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+from mgd.engine.options.devices import DeviceConfig
+from mgd.engine.options.distillation import DistillationConfig
+from mgd.engine.options.networks import NetworkConfig
+from mgd.engine.options.option import options_of
+from mgd.engine.options.output import OutputConfig
+from mgd.engine.options.schedule import ScheduleConfig
+from mgd.errors import InputError
+
+TEACHER_OPTIONS = frozenset(
+    option.name
+    for group in (NetworkConfig, DistillationConfig, DeviceConfig)
+    for option in options_of(group)
+    if "train" not in option.commands
+) - {"distiller"}
+"""Options without effect where no teacher is used."""
+
+
+def check_together(
+    *,
+    networks: NetworkConfig,
+    distillation: DistillationConfig,
+    schedule: ScheduleConfig,
+    devices: DeviceConfig,
+    output: OutputConfig,
+) -> None:
+    """Checks the options of a run against each other.
+
+    Raises:
+        InputError: For the first rule that is broken.
+    """
+    for fault in (
+        *_schedule(schedule),
+        *_weights(networks, output),
+        *_devices(devices, distillation),
+        *_folder(output),
+    ):
+        raise InputError(fault)
+
+
+def check_teacher_is_used(config: DistillationConfig, given: Collection[str]) -> None:
+    """Checks that no option of a teacher was given where the run has none.
+
+    A configuration may hold such options, as a file shared by several runs does; it is what the
+    user writes for one run that must not be without effect.
+
+    Args:
+        config: Of a run that trains.
+        given: Names of the options that the user wrote.
+
+    Raises:
+        InputError: For the first such option.
+    """
+    unused = sorted(TEACHER_OPTIONS.intersection(given))
+    if config.distiller == "none" and unused:
+        raise InputError(
+            f"`{unused[0]}` has no effect: with `distiller=none` there is no teacher; leave it "
+            "out, or choose another `distiller`"
+        )
+
+
+def _schedule(schedule: ScheduleConfig) -> Iterator[str]:
+    if schedule.start_epoch >= schedule.total_epochs:
+        yield (
+            f"`start_epoch` (={schedule.start_epoch}) leaves nothing to train: epochs count from "
+            f"0, and there are {schedule.total_epochs}; give more `epochs`"
+        )
+
+
+def _weights(networks: NetworkConfig, output: OutputConfig) -> Iterator[str]:
+    if networks.pretrained and networks.use_pretrained == 0:
+        yield "`pretrained` contradicts `use_pretrained=0`; give one of them"
+    is_pretrained = networks.use_pretrained == 1 or networks.pretrained
+    if output.evaluate and not networks.student_resume and not is_pretrained:
+        yield "nothing to evaluate: give `student_resume=FILE` or `use_pretrained=1`"
+
+
+def _devices(devices: DeviceConfig, distillation: DistillationConfig) -> Iterator[str]:
+    if devices.rank >= devices.world_size:
+        yield f"`rank` (={devices.rank}) must be below `world_size` (={devices.world_size})"
+    if devices.multiprocessing_distributed and devices.parallel not in ("auto", "ddp"):
+        yield (
+            f"`multiprocessing_distributed` contradicts `parallel` (={devices.parallel}); give "
+            "one of them"
+        )
+    if devices.parallel == "dp" and distillation.mgd_tracking == "online":
+        yield (
+            "`mgd_tracking=online` does not work with DataParallel, which discards what its "
+            "copies of a network collect; use `parallel=ddp` or `mgd_tracking=pass`"
+        )
+    if not _is_address(devices.dist_url):
+        yield f"`dist_url` (={devices.dist_url}) must look like tcp://HOST:PORT, or be env://"
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlparse(url)
+        return address.scheme == "env" or (address.scheme == "tcp" and bool(address.port))
+    except ValueError:  # a port that is no number, or an odd bracket
+        return False
+
+
+def _folder(output: OutputConfig) -> Iterator[str]:
+    path = Path(output.experiment)
+    if output.experiment and (not path.parts or ".." in path.parts or path.is_absolute()):
+        yield (
+            f"`experiment` (={output.experiment}) must be the name of a folder inside `output`; "
+            "choose the place with `output`"
+        )

@@ -1,0 +1,59 @@
+"""Options of the data."""
+
+from dataclasses import dataclass
+
+from mgd.data.transforms import Augment
+from mgd.engine.options.option import TRAINING, Group, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Group):
+    """Data."""
+
+    data: str = option("", "folder with `train` and `valid` inside, or digits", shown="DATA")
+    size: int = option(
+        224,
+        "width and height of the images that the networks see, in pixels",
+        least=1,
+        brief="side of the square images, in pixels",
+    )
+    augment: Augment = option(
+        "auto",
+        "random changes of training images. imagenet: crop at a random scale, and flip; cifar: "
+        "shift by up to an eighth of the size, and flip; shift: as cifar, without the flip; none. "
+        "auto: shift for digits, else cifar up to 40 px and imagenet above. With imagenet, "
+        "evaluation sees the centre of an image; otherwise the whole image",
+    )
+    train_images: int = option(
+        0,
+        "number of training images to use, the same share of each class; 0: all",
+        least=0,
+        commands=TRAINING,
+    )
+    holdout: float = option(
+        0.0,
+        "share of the training images to choose the best epoch on, from 0 to 0.9; the images in "
+        "`valid` are then a test set, which chooses nothing",
+        least=0,
+        most=0.9,
+    )
+    skip_bad_images: bool = option(
+        False,
+        "read every image once before the run and leave out those that cannot be read; "
+        "bad_images.txt in the run folder lists them",
+    )
+    batch_size: int = option(
+        256,
+        "images per step on this node, over all its devices",
+        flags=("-b",),
+        least=1,
+        brief="images per step on this node",
+    )
+    workers: int = option(
+        4,
+        "processes per device that load images, at most one per CPU core; 0: load in the main "
+        "process",
+        flags=("-j",),
+        least=0,
+        brief="processes per device that load images",
+    )

@@ -1,0 +1,88 @@
+"""Options of the distillation: what the student learns from its teacher."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from mgd.engine.options.option import Command, Group, OneOf, Switch, option
+from mgd.method.choices import METHODS
+from mgd.tensors.assignment import SOLVERS
+from mgd.tensors.logits import LOGIT_LOSSES
+from mgd.tensors.reducers import REDUCERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationConfig(Group):
+    """Distillation."""
+
+    listed_for: ClassVar[tuple[Command, ...]] = ("distill",)
+
+    distiller: Annotated[str, OneOf(("none", "kd"), METHODS)] = option(
+        "none",
+        "mgd: Matching Guided Distillation; kd: logits only; fitnet, ofd: features through "
+        "learned 1x1 convolutions, with the squared distance or the partial L2; none: no teacher",
+        brief="method; mgd: Matching Guided Distillation",
+    )
+    mgd_reducer: Annotated[str, OneOf(REDUCERS)] = option(
+        "amp",
+        "how the teacher channels of a student channel become one target. "
+        + "; ".join(f"{name}: {reducer.title}" for name, reducer in REDUCERS.items()),
+        brief="how teacher channels become one target",
+    )
+    mgd_update_freq: int = option(
+        1,
+        "epochs between updates of the matching; 0: one update, before the first epoch",
+        least=0,
+        brief="epochs between updates of the matching",
+    )
+    mgd_with_kd: Switch = option(
+        0, "1: add the loss on the logits to that of mgd", brief="1: add the loss on the logits"
+    )
+    mgd_images: int = option(
+        20_000, "number of training images that an update of the matching uses", least=1
+    )
+    mgd_tracking: Literal["pass", "online"] = option(
+        "pass",
+        "source of the channel distances. pass: both networks see --mgd-images training "
+        "images before each update; online: from the training steps before the update, so that "
+        "only the first update needs a pass",
+    )
+    mgd_solver: Annotated[str, OneOf(SOLVERS)] = option(
+        "scipy",
+        "how the assignment is solved. scipy and ortools find the least total distance; original "
+        "does so without the last T mod S of T teacher channels for S student channels; random "
+        "ignores the distances",
+    )
+    points: str = option(
+        "",
+        "places where features are compared. auto: found from the shapes of the features; FILE: "
+        "YAML as `mgd points --format yaml` writes it; default: the published points where the "
+        "pair is built in, else auto",
+        shown="auto|FILE",
+    )
+    loss_factor: float | Literal["auto"] = option(
+        "auto",
+        "divisor of the feature loss, which is a sum over elements; auto: the divisor that gives "
+        "--feature-weight. A number makes --feature-weight unused",
+        above=0,
+    )
+    feature_weight: float | Literal["auto"] = option(
+        "auto",
+        "target weight of the feature loss per element; auto: 20, less below 4 000 elements",
+        flags=("--loss-worth",),
+        above=0,
+        brief="weight of the feature loss per element",
+    )
+    kd: Annotated[str, OneOf(LOGIT_LOSSES)] = option(
+        "kd",
+        "loss on the logits. "
+        + "; ".join(f"{name}: {loss.title}" for name, loss in LOGIT_LOSSES.items()),
+    )
+    kd_temperature: float = option(
+        1.5, "temperature, which divides both networks' logits in the loss on them", above=0
+    )
+    dkd_beta: float = option(
+        8.0, "weight of the classes other than the label's, for --kd dkd", least=0
+    )
+    kd_weight: float = option(
+        1.0, "weight of the loss on the logits", least=0, brief="weight of the loss on the logits"
+    )

@@ -1,0 +1,103 @@
+"""The help: one screen of common options, all of them on request, none without use."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mgd.cli import main
+from mgd.cli.parser import RunParser
+from mgd.engine.options.checks import TEACHER_OPTIONS
+from mgd.engine.options.config import OPTIONS
+from mgd.engine.options.option import COMMANDS
+
+
+@pytest.fixture
+def help_of(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def show(*words):
+        with pytest.raises(SystemExit) as caught:
+            main(list(words))
+        assert caught.value.code == 0
+        return capsys.readouterr().out
+
+    return show
+
+
+def flags_in(text):
+    """Returns the flags that have an entry of their own, whatever other texts mention."""
+    entries = re.findall(r"^  ((?:-\w, )?--.*)$", text, re.MULTILINE)
+    return {flag for entry in entries for flag in re.findall(r"--[\w-]+", entry.split("  ")[0])}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_common_options_are_one_screen(help_of, command):
+    lines = help_of(command, "--help").splitlines()
+    assert len(lines) <= 52
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == f"usage: mgd {command} DATA [options]"
+    assert lines[-1] == f"mgd {command} --help-all lists every option."
+    assert f"  mgd {command} " in "\n".join(lines[lines.index("example:") :])
+
+
+def test_the_page_lists_every_option():
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    pages = dict(zip(COMMANDS, re.split(r"^## mgd ", page, flags=re.MULTILINE)[1:], strict=False))
+    for command, text in pages.items():
+        assert text.startswith(command)
+        listed = {item.flag for item in OPTIONS.values() if command in item.commands} - {"--data"}
+        assert listed <= flags_in(text), "run `make docs`"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_all_options_of_a_command_are_listed_on_request(help_of, command):
+    text = help_of(command, "--help-all")
+    assert max(map(len, text.splitlines())) <= 80
+    of_command = {item.flag for item in OPTIONS.values() if command in item.commands} - {"--data"}
+    found = flags_in(text)
+    assert of_command <= found
+    others = {item.flag for item in OPTIONS.values() if command not in item.commands}
+    assert not others & found
+    assert flags_in(help_of(command, "--help")) < found
+
+
+@pytest.mark.parametrize("page", ["--help", "--help-all"])
+def test_training_without_a_teacher_does_not_speak_of_one(help_of, page):
+    text = help_of("train", page)
+    for word in ("teacher", "distil", "matching", "logit", "mgd-", "fold-", "KD"):
+        assert word not in text
+
+
+@pytest.mark.parametrize("page", ["--help", "--help-all"])
+def test_evaluation_shows_no_option_of_training(help_of, page):
+    found = flags_in(help_of("evaluate", page))
+    assert not found & {"--epochs", "--lr", "--resume", "--distiller", "--train-images", "--kd"}
+    assert {"--teacher", "--student-resume", "--batch-size"} <= found
+
+
+def test_the_example_of_each_command_is_a_command_line(help_of):
+    for command in COMMANDS:
+        text = help_of(command, "--help").partition("example:\n")[2].partition("\n\n")[0]
+        program, name, *words = text.replace("\\\n", " ").split()
+        assert (program, name) == ("mgd", command)
+        assert RunParser(command).read(words).data.data == "photos"
+
+
+def test_every_option_is_listed_for_some_command():
+    assert all(item.commands for item in OPTIONS.values())
+    assert {"teacher", "points", "kd_weight", "fold_teacher"} <= TEACHER_OPTIONS
+    assert not {"arch", "epochs", "sync_bn"} & TEACHER_OPTIONS
+
+
+@pytest.mark.parametrize("item", OPTIONS.values(), ids=lambda item: item.name)
+def test_the_text_of_an_option_has_its_subject_first(item):
+    for text in filter(None, (item.text, item.train_text, item.brief)):
+        assert not re.match(r"(of|in|at|to|so|where) ", text)
+        assert not text.endswith(".")
+    assert "worth" not in item.text
+
+
+def test_the_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"mgd \d+\.\d+\S*\n", capsys.readouterr().out)
