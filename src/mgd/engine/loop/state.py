@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -14,6 +14,7 @@ _SAME = ("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-si
 """Options that a resumed run must share with the run that was saved."""
 
 
+@runtime_checkable  # so that the tests can check it where it is an argument
 class Owner(Protocol):
     """Whatever knows its own state."""
 
