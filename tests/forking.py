@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 
+import pytest
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 PATIENCE = 600
@@ -55,7 +56,9 @@ def printed(folder):
 def run_script(path, words):
     """Does what `python PATH WORDS` does, in a process that `start` has made."""
     sys.argv = [path, *words]
-    runpy.run_path(path, run_name="__main__")
+    with pytest.MonkeyPatch.context() as patch:
+        fork_ranks(patch, "fork")
+        runpy.run_path(path, run_name="__main__")
 
 
 def fork_ranks(patch, method):
