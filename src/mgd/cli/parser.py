@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -51,7 +52,8 @@ def _add(options: Any, item: "dataclasses.Field[Any]", default: Any) -> None:
     options.add_argument(
         *names,
         default=default,
-        type=_reader(item.metadata["kind"]),
+        # No function of its own for each option: the tests' type checker would compile each anew.
+        type=partial(_read, item.metadata["kind"]),
         nargs="+" if isinstance(default, tuple) else None,
         choices=item.metadata["choices"] or None,
         metavar=None if item.metadata["choices"] else item.name.upper().replace("_", "-"),
@@ -59,19 +61,15 @@ def _add(options: Any, item: "dataclasses.Field[Any]", default: Any) -> None:
     )
 
 
-def _reader(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    needed = {int: "a whole number", float: "a number"}.get(
-        kind,  # type: ignore[call-overload]
-        (kind.__doc__ or "").partition("\n")[0].removeprefix("Reads ").rstrip("."),
-    )
-
-    def read(text: str) -> Any:
-        try:
-            return kind(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"'{text}' is not usable, give {needed}") from error
-
-    return read
+def _read(kind: Callable[[str], Any], text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError as error:
+        needed = {int: "a whole number", float: "a number"}.get(
+            kind,  # type: ignore[call-overload]
+            (kind.__doc__ or "").partition("\n")[0].removeprefix("Reads ").rstrip("."),
+        )
+        raise argparse.ArgumentTypeError(f"'{text}' is not usable, give {needed}") from error
 
 
 def read_run_options(parser: Parser, arguments: Sequence[str], defaults: RunConfig) -> RunConfig:
