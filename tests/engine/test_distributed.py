@@ -10,7 +10,6 @@ from torch import nn
 
 import forking
 from faults import killing
-from mgd.engine.loop.runlog import read_summary
 from mgd.engine.run import evaluate_networks, train
 from mgd.engine.runtime.devices import launch
 from mgd.engine.runtime.sync_bn import synchronize
@@ -23,7 +22,7 @@ TIMES = {"images_per_s", "data_wait", "seconds"}
 def rows(outcome):
     return [
         {name: float(value) for name, value in row.items() if name not in TIMES}
-        for row in read_summary(outcome.folder)
+        for row in killing.rows_of(outcome.folder)
     ]
 
 
@@ -107,7 +106,7 @@ def test_two_torchrun_nodes(tmp_path, free_port):
     outputs = [forking.printed(folder) for _, folder in nodes]
     assert codes == [0, 0], outputs
     (folder,) = (tmp_path / "runs").iterdir()
-    assert len(read_summary(folder)) == 1
+    assert len(killing.rows_of(folder)) == 1
     assert "best epoch 1" in outputs[0]
     assert "best epoch 1" not in outputs[1]
 
@@ -130,7 +129,7 @@ def test_a_killed_rank_ends_the_job_and_a_restart_goes_on(tmp_path, free_port):
     assert "a process of the run died" in last
     assert "SIGKILL" in last
     summary = tmp_path / "runs" / "run"
-    assert [row["epoch"] for row in read_summary(summary)] == ["0", "1"]
+    assert [row["epoch"] for row in killing.rows_of(summary)] == ["0", "1"]
     killing.finish(words, tmp_path)
     assert "going on with 'runs/run' at epoch 2, step 0" in forking.printed(tmp_path)
-    assert [row["epoch"] for row in read_summary(summary)] == ["0", "1", "2", "3"]
+    assert [row["epoch"] for row in killing.rows_of(summary)] == ["0", "1", "2", "3"]

@@ -133,14 +133,19 @@ def _run(words, place, act, rank):
     sys.exit(code)
 
 
+def rows_of(run):
+    """Returns the rows of a run's `summary.csv`, as text."""
+    with (run / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def left_by(folder):
     """Returns all that a run leaves, times aside, in a form that is equal if all bits are."""
     run = folder / "runs" / "run"
-    with (run / "summary.csv").open(newline="") as file:
-        rows = [
-            {name: text for name, text in row.items() if name not in TIMES}
-            for row in csv.DictReader(file)
-        ]
+    rows = rows_of(run)
+    for row in rows:
+        for name in TIMES:
+            del row[name]
     found = {"rows": rows, "student": (run / "student.safetensors").read_bytes()}
     for name in ("last.ckpt", "best.ckpt"):
         state = load_checkpoint(run / name)

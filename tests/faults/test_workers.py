@@ -5,8 +5,12 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 import forking
-from faults.killing import Place, die, finish, start
+from faults.killing import Place, die, finish, rows_of, start
+from mgd.engine.loop.pipeline import telling_of_dead_workers
+from mgd.errors import RunError
 
 WORDS = [
     *("train", "digits", "--size", "8", "--arch", "cifar_resnet8_x0_25", "--train-images", "200"),
@@ -16,9 +20,8 @@ WORDS = [
 SECOND_EPOCH = Place("batch", 3, steps=25)
 
 
-def rows(folder):
-    lines = (folder / "runs" / "run" / "summary.csv").read_text().splitlines()
-    return [line.split(",")[0] for line in lines[1:]]
+def epochs_of(folder):
+    return [int(row["epoch"]) for row in rows_of(folder / "runs" / "run")]
 
 
 def workers():
@@ -47,10 +50,46 @@ def test_a_killed_worker_is_one_line_and_the_run_goes_on(tmp_path):
     assert last.startswith("mgd: a process that loads images died (DataLoader worker (pid")
     assert last.endswith("go on from the last checkpoint with --resume auto")
     assert "Traceback" not in forking.printed(tmp_path)
-    epochs = len(rows(tmp_path)) + 1
+    epochs = len(epochs_of(tmp_path)) + 1
     assert epochs >= 2
     finish([*WORDS, str(epochs)], tmp_path)
-    assert rows(tmp_path) == [str(epoch) for epoch in range(epochs)]
+    assert epochs_of(tmp_path) == [*range(epochs)]
+
+
+@telling_of_dead_workers()
+def read_from(worker):
+    """Has the connection break a moment before the operating system tells of the death."""
+    if worker is not None:
+        os.kill(worker.pid, signal.SIGKILL)
+    raise ConnectionResetError
+
+
+def test_a_connection_that_breaks_before_the_worker_is_dead_is_told_the_same():
+    worker = forking.server().Process(target=signal.pause)
+    worker.start()
+    told = rf"images died \(DataLoader worker \(pid {worker.pid}\) is dead\)"
+    with pytest.raises(RunError, match=told):
+        read_from(worker)
+
+
+def test_a_connection_that_breaks_while_no_worker_died_is_left_alone():
+    with pytest.raises(ConnectionResetError):
+        read_from(None)
+
+
+@telling_of_dead_workers()
+def write_a_file():
+    """As where torch's handler of SIGCHLD raises while a file is written."""
+    try:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. \nMore.")
+    except RuntimeError as error:
+        raise RunError(f"cannot write 'last.ckpt' ({error}); free some space") from error
+
+
+def test_a_worker_that_dies_while_a_file_is_written_is_told_the_same():
+    told = r"images died \(DataLoader worker \(pid 7\) is killed by signal: Killed\.\); if memory"
+    with pytest.raises(RunError, match=told):
+        write_a_file()
 
 
 def test_workers_that_outlive_a_killed_run_do_not_hold_its_folder(tmp_path):
@@ -59,7 +98,7 @@ def test_workers_that_outlive_a_killed_run_do_not_hold_its_folder(tmp_path):
     orphans = [int(word) for word in (tmp_path / "workers").read_text().split()]
     try:
         finish([*WORDS, "2"], tmp_path)
-        assert rows(tmp_path) == ["0", "1"]
+        assert epochs_of(tmp_path) == [0, 1]
     finally:
         for orphan in orphans:
             os.kill(orphan, signal.SIGKILL)

@@ -1,10 +1,12 @@
 """Pipeline: a run's data, from files to normalised batches on this rank's device."""
 
+import multiprocessing
 import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 
 import torch
 from lightning_fabric import Fabric
@@ -94,16 +96,36 @@ def telling_of_dead_workers() -> Iterator[None]:
         RunError: In its place.
     """
     try:
-        yield
+        with _waiting_for_the_news():
+            yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        told: BaseException = error
+        while isinstance(told, RunError) and told.__cause__:  # raised, say, while a file is written
+            told = told.__cause__
+        if "DataLoader worker" not in str(told):
             raise
         # The frames hold the loaders, and with them the workers that are left.
-        traceback.clear_frames(error.__traceback__)
+        for fault in (error, error.__context__):
+            traceback.clear_frames(fault.__traceback__ if fault else None)
         raise RunError(
-            f"a process that loads images died ({str(error).splitlines()[0].strip()}); if memory "
+            f"a process that loads images died ({str(told).splitlines()[0].strip()}); if memory "
             "ran out lower --workers; go on from the last checkpoint with --resume auto"
         ) from error
+
+
+@contextmanager
+def _waiting_for_the_news() -> Iterator[None]:
+    """Lets torch tell of a killed worker, whose connection breaks a moment before it is dead."""
+    try:
+        yield
+    except (ConnectionError, EOFError) as error:
+        workers = multiprocessing.active_children()
+        if workers:  # torch's own signal handler raises here, as a rule
+            wait([worker.sentinel for worker in workers], timeout=10)
+        dead = [worker.pid for worker in workers if not worker.is_alive()]
+        if dead:
+            raise RuntimeError(f"DataLoader worker (pid {dead[0]}) is dead") from error
+        raise
 
 
 def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
