@@ -128,6 +128,13 @@ def _waiting_for_the_news() -> Iterator[None]:
         raise
 
 
+def _num_cores() -> int:
+    """Returns how many cores this process may use, which `taskset` or a container may limit."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
     """Finds the data, cuts its parts and builds the loaders.
 
@@ -136,7 +143,7 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
     """
     options, seed = config.data, config.schedule.seed
     splits = load_splits(options.data)
-    workers = min(options.workers, os.cpu_count() or 1)
+    workers = min(options.workers, _num_cores())
     bad_images: list[str] = []
     if options.skip_bad_images:
         splits, bad_images = drop_bad_images(splits, workers)
