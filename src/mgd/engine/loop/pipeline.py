@@ -119,12 +119,13 @@ def _waiting_for_the_news() -> Iterator[None]:
     try:
         yield
     except (ConnectionError, EOFError) as error:
-        workers = multiprocessing.active_children()
-        if workers:  # torch's own signal handler raises here, as a rule
-            wait([worker.sentinel for worker in workers], timeout=10)
-        dead = [worker.pid for worker in workers if not worker.is_alive()]
+        workers = {worker.sentinel: worker for worker in multiprocessing.active_children()}
+        gone = wait([*workers], timeout=10) if workers else []
+        dead = [worker for sentinel, worker in workers.items() if sentinel in gone]
+        for worker in dead:  # its files are closed, but it may not be dead yet
+            worker.join()  # torch's own signal handler raises here, as a rule
         if dead:
-            raise RuntimeError(f"DataLoader worker (pid {dead[0]}) is dead") from error
+            raise RuntimeError(f"DataLoader worker (pid {dead[0].pid}) is dead") from error
         raise
 
 
