@@ -17,7 +17,7 @@ types: .venv/installed
 	$(BIN)/mypy
 
 pytest: .venv/installed
-	$(BIN)/pytest -n auto -m "not slow"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 fuzz: .venv/installed
 	MGD_FUZZ_CASES=$${MGD_FUZZ_CASES:-2000} JAXTYPING_DISABLE=1 $(BIN)/pytest -n auto tests/fuzz --durations=0

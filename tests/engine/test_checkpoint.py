@@ -3,9 +3,9 @@
 import logging
 import os
 import pickle
-import subprocess
-import sys
+import resource
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
+import forking
 from mgd.engine.loop.checkpoint import (
     checksum,
     load_checkpoint,
@@ -218,24 +219,23 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, keep):
     assert path.read_bytes() == before
 
 
+def save_beyond_a_limit(folder):
+    path = Path(folder) / "last.ckpt"
+    save_checkpoint({"epoch": 1, "w": torch.zeros(10)}, path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    try:
+        save_checkpoint({"epoch": 2, "w": torch.zeros(100_000)}, path, keep_previous=True)
+    except RunError as error:
+        print("RunError", "|".join(str(error).splitlines()))
+    print(load_checkpoint(path)["epoch"], sorted(file.name for file in path.parent.iterdir()))
+
+
 def test_a_file_that_grows_too_large_leaves_the_old_one(tmp_path):
     """The same with a real limit of the operating system, in a process of its own."""
-    code = f"""
-import resource, torch
-from pathlib import Path
-from mgd.engine.loop.checkpoint import load_checkpoint, save_checkpoint
-path = Path({str(tmp_path)!r}) / "last.ckpt"
-save_checkpoint({{"epoch": 1, "w": torch.zeros(10)}}, path)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-try:
-    save_checkpoint({{"epoch": 2, "w": torch.zeros(100_000)}}, path, keep_previous=True)
-except Exception as error:
-    print(type(error).__name__, "|".join(str(error).splitlines()))
-print(load_checkpoint(path)["epoch"], sorted(p.name for p in path.parent.iterdir()))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    error, left = done.stdout.splitlines()
+    (tmp_path / "run").mkdir()
+    process = forking.start(save_beyond_a_limit, tmp_path, str(tmp_path / "run"))
+    assert forking.end_of(process, tmp_path) == 0, forking.printed(tmp_path)
+    error, left = forking.printed(tmp_path).splitlines()
     assert error.startswith("RunError cannot write")
     assert "|" not in error
     assert left == "1 ['last.ckpt']"

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from engine.test_trainer import matchings, rows_of
 from engine.test_watch import STEP, no_number_in_one_image, spoil, without
+from forking import PATIENCE
 from mgd.data import load_splits
 from mgd.data.check import drop_bad_images
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
@@ -37,7 +38,7 @@ class CutError(Exception):
 
 
 @pytest.fixture
-def two_ranks(fast_distillation, free_port):
+def two_ranks(fast_distillation, free_port, forked_ranks):
     return fast_distillation.replace(devices=2, dist_url=f"tcp://localhost:{free_port}")
 
 
@@ -46,7 +47,7 @@ def on_two_ranks(config, job):
 
 
 def in_time(fabric, config, job):
-    signal.alarm(90)  # kills a rank that waits for another in vain, and that ends the job
+    signal.alarm(PATIENCE)  # kills a rank that waits for another in vain, and that ends the job
     return job(fabric, config)
 
 

@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import forking
 import mgd
 
 
@@ -229,7 +230,6 @@ def test_schedule(every, due):
 
 def work(rank, folder, max_images, ranks):
     """Updates on this rank's share of the images, and writes down what came of it."""
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
     torch.manual_seed(0)
     distiller = make(Net(10, norm=False))
@@ -259,7 +259,9 @@ def work(rank, folder, max_images, ranks):
 @pytest.fixture(scope="module", params=[2, 3])
 def all_ranks(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, (str(folder), 23, request.param), nprocs=request.param)
+    forking.server()
+    arguments = (str(folder), 23, request.param)
+    mp.start_processes(work, arguments, nprocs=request.param, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
