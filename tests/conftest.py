@@ -1,10 +1,12 @@
 """Shapes in every signature are checked while the tests run."""
 
 import socket
+from importlib.metadata import version
 
 import jaxtyping
 import pytest
 import torch
+from packaging.version import Version
 
 torch.set_num_threads(1)  # on tiny networks several threads only wait for each other
 jaxtyping.install_import_hook("mgd", "checking.check")
@@ -12,6 +14,15 @@ jaxtyping.install_import_hook("mgd", "checking.check")
 
 # Tiny networks gain nothing from threads, and lose much to them where processes share the cores.
 torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item):
+    """Skips a test that needs a newer version of a package than the one that is installed."""
+    for marker in item.iter_markers("needs"):
+        (reason,), packages = marker.args, marker.kwargs
+        for name, least in packages.items():
+            if Version(version(name)) < Version(least):
+                pytest.skip(f"needs {name} >= {least}: {reason}")
 
 
 @pytest.fixture

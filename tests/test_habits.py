@@ -5,6 +5,7 @@ import inspect
 import io
 import re
 import tokenize
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,10 @@ def foreign_names(text, own):
     """Yields (line, name) of each private name of another library: one that is not in `own`."""
     tree = ast.parse(text)
     inside_f_strings = {
-        id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for part in node.values
     }
     for node in ast.walk(tree):
         names = []
@@ -100,9 +104,9 @@ def foreign_names(text, own):
             names = [node.attr]
         elif isinstance(node, FUNCTIONS):
             names = [node.name]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in inside_f_strings and PRIVATE_TEXT.fullmatch(node.value):
-                names = node.value.split(".")
+        elif isinstance(node, ast.Constant) and id(node) not in inside_f_strings:
+            is_name = isinstance(node.value, str) and PRIVATE_TEXT.fullmatch(node.value)
+            names = node.value.split(".") if is_name else []
         yield from ((node.lineno, name) for name in names if is_private(name) and name not in own)
 
 
@@ -197,7 +201,7 @@ def described(docstring):
 
 def described_below(body):
     """Returns the names in the body of a class or module that have their text in the line below."""
-    for statement, text in zip(body, body[1:], strict=False):
+    for statement, text in pairwise(body):
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             targets = getattr(statement, "targets", [getattr(statement, "target", None)])
             yield from (target.id for target in targets if isinstance(target, ast.Name))
@@ -256,6 +260,7 @@ def test_every_public_value_has_its_text_below(name):
 
 
 def test_described_arguments_are_read_from_the_docstring():
-    text = "Does.\n\nArgs:\n    a: One: of two.\n        Goes on: here.\n    b, c: Two.\n\nReturns:\n    d: Not."
+    text = "Does.\n\nArgs:\n    a: One: of two.\n        Goes on: here.\n    b, c: Two.\n"
+    text += "\nReturns:\n    d: Not."
     assert described(text) == {"a", "b", "c"}
     assert described("Does.") == set()

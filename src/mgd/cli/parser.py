@@ -39,7 +39,7 @@ def add_run_options(parser: Parser, defaults: RunConfig) -> None:
                 _add(options, item, getattr(group, name))
 
 
-def _add(options: Any, item: "dataclasses.Field[Any]", default: Any) -> None:
+def _add(options: Any, item: dataclasses.Field[Any], default: Any) -> None:
     flag = "--" + item.name.replace("_", "-")
     names = [*(f for f in item.metadata["flags"] if f[1] != "-"), flag]
     names += [f for f in item.metadata["flags"] if f[1] == "-"]
@@ -120,7 +120,7 @@ def is_code(name: str) -> bool:
     return bool(colon) and source not in ("torchvision", "timm")
 
 
-def _fields(group: Any) -> dict[str, "dataclasses.Field[Any]"]:
+def _fields(group: Any) -> dict[str, dataclasses.Field[Any]]:
     return {item.name: item for item in dataclasses.fields(group)}
 
 

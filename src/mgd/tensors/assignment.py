@@ -116,3 +116,4 @@ SOLVERS: dict[str, Callable[[Cost], Columns]] = {
     "original": _solve_original,
     "random": _solve_random,
 }
+"""Name -> (cost of each row and column) -> the column of each row; see `assign`."""

@@ -133,6 +133,7 @@ LOGIT_LOSSES: dict[str, LogitLoss] = {
     "dkd": LogitLoss("decoupled, Zhao et al. 2022", decoupled_kd),
     "dist": LogitLoss("correlations, Huang et al. 2022", dist_kd),
 }
+"""Name, as in `--kd`, -> loss on the logits."""
 
 
 def _check(temperature: float) -> None:

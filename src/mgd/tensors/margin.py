@@ -8,7 +8,7 @@ Comprehensive Overhaul of Feature Distillation", ICCV 2019, https://arxiv.org/ab
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm  # no public name for the base of 1d to 3d
 
 
 def margin_from_norm(batch_norm: _BatchNorm) -> Float[Tensor, " teacher"]:

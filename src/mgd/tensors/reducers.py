@@ -76,8 +76,8 @@ class Reducer:
 
     Example:
         >>> grouped = torch.tensor([1.0, -3.0, 2.0]).view(1, 3, 1, 1, 1)  # three groups
-        >>> mgd.REDUCERS["amp"].features(grouped).item(), mgd.REDUCERS["sp"].features(grouped).item()
-        (-3.0, 2.0)
+        >>> [mgd.REDUCERS[name].features(grouped).item() for name in ("amp", "sp")]
+        [-3.0, 2.0]
     """
 
     title: str
@@ -112,3 +112,4 @@ REDUCERS: dict[str, Reducer] = {
     "sp": Reducer("simple max pooling", simple_max, lambda margins: margins.amax(0)),
     "avg": Reducer("simple average pooling", simple_avg, lambda margins: margins.mean(0)),
 }
+"""Name, as in `--mgd-reducer`, -> reducer."""
