@@ -4,6 +4,7 @@ import os
 import random
 import socket
 from contextlib import suppress
+from importlib.metadata import version
 
 # One thread here and in every process that a test starts: sums then have the same order whatever
 # the number of cores, and tiny networks lose more to threads than they gain.
@@ -12,9 +13,19 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import jaxtyping
 import pytest
 import torch
+from packaging.version import Version
 
 torch.set_num_threads(1)  # where torch was imported before
 jaxtyping.install_import_hook("mgd", "checking.check")
+
+
+def pytest_runtest_setup(item):
+    """Skips a test that needs a newer version of a package than the one that is installed."""
+    for marker in item.iter_markers("needs"):
+        (reason,), packages = marker.args, marker.kwargs
+        for name, least in packages.items():
+            if Version(version(name)) < Version(least):
+                pytest.skip(f"needs {name} >= {least}: {reason}")
 
 
 @pytest.fixture

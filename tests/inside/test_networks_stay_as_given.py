@@ -106,6 +106,8 @@ def test_closing_a_distiller_gives_the_networks_back():
     assert not any(weight.requires_grad for weight in teacher.parameters())
 
 
+# torch 2.6 says so of the hooks of the taps, and compiles the rest.
+@pytest.mark.filterwarnings("ignore:Graph break due to unsupported builtin:UserWarning")
 @pytest.mark.parametrize("is_open", [True, False])
 def test_networks_can_be_copied_pickled_and_compiled(is_open):
     student, example = Cnn().eval(), images()

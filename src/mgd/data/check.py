@@ -46,6 +46,7 @@ def drop_bad_images(splits: Splits, workers: int) -> tuple[Splits, list[str]]:
         kept = [index for index, fault in enumerate(found) if not fault]
         parts[name] = Subset(split, kept) if len(kept) < len(split) else split
         _check_left(name, parts[name], splits.classes)
+    # mypy takes what stands behind ** for the values of any field, `classes` too.
     return replace(splits, **parts), faults  # type: ignore[arg-type]
 
 

@@ -71,6 +71,11 @@ class TrainBatches(Sampler[list[Key]]):
         batch_size: Over all ranks together; the largest that a batch gets.
         seed: Of the permutation, with the epoch.
         rank, ranks: Which share to take.
+
+    Example:
+        >>> from mgd.data.loading import TrainBatches
+        >>> [len(batch) for batch in TrainBatches(num_images=10, batch_size=4, seed=0)]
+        [4, 3, 3]
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1):

@@ -75,6 +75,12 @@ class Splits:
 
         Raises:
             InputError: If a class is too small to be cut.
+
+        Example:
+            >>> from mgd.data import load_splits
+            >>> held = load_splits("digits").hold_out(0.2, seed=0)
+            >>> len(held.train), len(held.valid)
+            (718, 179)
         """
         kept, held = _cut(self.train.labels, share, seed)
         left = {self.train.labels[index] for index in kept}

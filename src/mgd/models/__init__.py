@@ -58,7 +58,9 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
         InputError: For an unknown name, an unsuitable file, or weights that cannot be had.
 
     Example:
-        >>> student = mgd.create_model("mobilenet_v2", num_classes=200)
+        >>> student = mgd.create_model("cifar_resnet20_x0_5", num_classes=200)
+        >>> student(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 200])
     """
     if num_classes < 1:
         raise InputError(f"`num_classes` (={num_classes}) must be at least 1")

@@ -62,6 +62,11 @@ def known_points(teacher: str, student: str) -> list[tuple[str, str]]:
 
     Empty where the tables share fewer than two strides, as those of a network for small images and
     one for large ones: what they share is at other depths. Discovery is for those.
+
+    Example:
+        >>> from mgd.models.pairs import known_points
+        >>> known_points("resnet18", "shufflenet_v2")[-1]
+        ('layer4.1.relu', 'stage4')
     """
     teachers, students = taps_of(teacher), taps_of(student)
     shared = sorted(teachers.keys() & students.keys())

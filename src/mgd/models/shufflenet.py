@@ -41,6 +41,7 @@ class PreActivationShuffleNetV2(ShuffleNetV2):
         super().__init__(*args, **kwargs, inverted_residual=PreActivationUnit)
         self.relu = nn.ReLU()
 
+    # torchvision's `forward` calls it; without it the last ReLU would be missing.
     def _forward_impl(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.conv1(x))
         x = self.relu(self.stage4(self.stage3(self.stage2(x))))

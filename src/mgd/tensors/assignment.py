@@ -40,7 +40,10 @@ def assign(
         InputError: For a distance that is not finite, groups out of range or an unknown solver.
 
     Example:
-        >>> mgd.assign(mgd.channel_distance(student, teacher)).shape   # (T // S, S)
+        >>> distance = torch.tensor([[0.1, 0.9, 0.2, 1.0], [0.8, 0.1, 0.3, 0.4]])
+        >>> mgd.assign(distance)  # student channel 0 follows teacher channels 0 and 2
+        tensor([[0, 1],
+                [2, 3]])
     """
     num_student, num_teacher = distance.shape
     if groups is None:
@@ -113,3 +116,4 @@ SOLVERS: dict[str, Callable[[Cost], Columns]] = {
     "original": _solve_original,
     "random": _solve_random,
 }
+"""Name -> (cost of each row and column) -> the column of each row; see `assign`."""

@@ -27,8 +27,10 @@ def channel_distance(
         ValueError: If images or positions of the two differ.
 
     Example:
-        >>> x = torch.randn(4, 8, 7, 7)
-        >>> mgd.channel_distance(x, x).diagonal()   # zeros
+        >>> teacher = torch.randn(4, 8, 7, 7)
+        >>> student = 3 * teacher.flip(1)  # the same channels in reverse, three times as large
+        >>> mgd.channel_distance(student, teacher).argmin(dim=1)
+        tensor([7, 6, 5, 4, 3, 2, 1, 0])
     """
     if student.shape[0] != teacher.shape[0] or student.shape[2:] != teacher.shape[2:]:
         raise ValueError(

@@ -33,7 +33,10 @@ def partial_l2(
         once.
 
     Example:
-        >>> mgd.partial_l2(norm(student), reducer.features(grouped), margin).mean().backward()
+        >>> student = torch.tensor([3.0, -5.0]).view(1, 1, 1, 2)
+        >>> target = torch.tensor([1.0, -2.0]).view(1, 1, 1, 2)
+        >>> mgd.partial_l2(student, target, margin=torch.tensor([-0.5]))  # (3 - 1)^2, no more
+        tensor([4.])
     """
     with torch.autocast(student.device.type, enabled=False):
         target, margin = target.detach(), margin.float()[:, None, None]
@@ -79,5 +82,16 @@ class _PartialL2(torch.autograd.Function):
 
 
 def point_weights(num_points: int) -> Float[Tensor, " points"]:
-    """Returns the published weights of the points, `2^-(n - 1 - i)`: the deepest weighs 1."""
+    """Returns the published weights of the points, `2^-(n - 1 - i)`: the deepest weighs 1.
+
+    Args:
+        num_points: n, at least 0.
+
+    Returns:
+        (n,) float32 on the CPU, from the point nearest to the input to the deepest.
+
+    Example:
+        >>> mgd.point_weights(3)
+        tensor([0.2500, 0.5000, 1.0000])
+    """
     return 0.5 ** torch.arange(num_points - 1, -1, -1, dtype=torch.float32)

@@ -65,7 +65,20 @@ def _one_of(margins: Float[Tensor, "group student"]) -> Float[Tensor, " student"
 
 @dataclass(frozen=True)
 class Reducer:
-    """How G matched teacher channels become one target, and G margins one margin."""
+    """How G matched teacher channels become one target, and G margins one margin.
+
+    Args:
+        title: What tables and reports call it.
+        fold: Takes what is kept so far, the next group and the number of groups with it, and
+            returns what is kept from then on; maps are (B, S, H, W).
+        fold_margin: (G, S) margins -> (S,).
+        sparse: Whether it takes a single teacher channel per student channel (G = 1).
+
+    Example:
+        >>> grouped = torch.tensor([1.0, -3.0, 2.0]).view(1, 3, 1, 1, 1)  # three groups
+        >>> [mgd.REDUCERS[name].features(grouped).item() for name in ("amp", "sp")]
+        [-3.0, 2.0]
+    """
 
     title: str
     fold: Fold
@@ -99,3 +112,4 @@ REDUCERS: dict[str, Reducer] = {
     "sp": Reducer("simple max pooling", simple_max, lambda margins: margins.amax(0)),
     "avg": Reducer("simple average pooling", simple_avg, lambda margins: margins.mean(0)),
 }
+"""Name, as in `--mgd-reducer`, -> reducer."""
