@@ -1,11 +1,13 @@
 """Every `>>>` in a docstring of the package runs, and shows what it says.
 
-An example may use `mgd`, `torch` and `nn` (`torch.nn`) without importing them; whatever else it
-needs, it makes itself. Random numbers start from `torch.manual_seed(0)`.
+An example may use `mgd`, `torch`, `nn` (`torch.nn`) and the names of its own module without
+importing them; whatever else it needs, it makes itself. Random numbers start from
+`torch.manual_seed(0)`.
 """
 
 import ast
 import doctest
+import importlib
 from pathlib import Path
 
 import pytest
@@ -16,16 +18,6 @@ import mgd
 SOURCE = Path(mgd.__file__).parent
 NAMES = {"mgd": mgd, "torch": torch, "nn": torch.nn}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-NOT_YET = {
-    "mgd.engine.runtime.signals.StopSignals",
-    "mgd.inside.discovery.discover_points",
-    "mgd.inside.discovery.resolve_points",
-    "mgd.inside.taps.TappedModel",
-    "mgd.method.distiller.Distiller",
-    "mgd.method.matcher.ChannelMatcher",
-    "mgd.method.rematch.update_matching",
-}
-"""Examples that are still sketches. One that runs must leave this list."""
 
 
 def docstrings(node, name):
@@ -43,6 +35,7 @@ def dotted(path):
 
 
 FILES = sorted(SOURCE.rglob("*.py"))
+MODULES = {dotted(path) for path in FILES}
 EXAMPLES = {
     name: text
     for path in FILES
@@ -51,8 +44,16 @@ EXAMPLES = {
 }
 
 
+def module_of(name):
+    """Returns the module that a dotted name lies in."""
+    while name not in MODULES:
+        name = name.rpartition(".")[0]
+    return importlib.import_module(name)
+
+
 def parse(name, text=None):
-    return doctest.DocTestParser().get_doctest(text or EXAMPLES[name], dict(NAMES), name, name, 0)
+    names = {**(vars(module_of(name)) if text is None else {}), **NAMES}
+    return doctest.DocTestParser().get_doctest(text or EXAMPLES[name], names, name, name, 0)
 
 
 def run(test):
@@ -62,12 +63,7 @@ def run(test):
     return "".join(said)
 
 
-def marked(name):
-    unfinished = pytest.mark.xfail(strict=True, reason="a sketch; take it off NOT_YET once it runs")
-    return pytest.param(name, marks=unfinished if name in NOT_YET else ())
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in EXAMPLES])
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs(name):
     test = parse(name)
     assert any(example.want for example in test.examples), "the example shows no result"
@@ -78,10 +74,6 @@ def test_an_example_runs(name):
 def test_no_example_is_out_of_sight():
     prompts = sum(path.read_text(encoding="utf-8").count(">>>") for path in FILES)
     assert prompts == sum(text.count(">>>") for text in EXAMPLES.values())
-
-
-def test_the_list_of_sketches_names_examples():
-    assert NOT_YET - EXAMPLES.keys() == set()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
-        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        shown = self._get_default_metavar_for_optional(action)  # private, as said above
+        value = self._format_args(action, shown)
         return f"{', '.join(action.option_strings)} {value}"
 
 
