@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Generic, TypeVar
@@ -69,7 +70,18 @@ def _call(
     finally:
         # A process that ends with gloo's threads still running may be aborted for it.
         if dist.is_initialized():
-            dist.destroy_process_group()
+            leave_process_group()
+
+
+def leave_process_group() -> None:
+    """Ends this process's membership in its group without a deadlock.
+
+    In torch 2.6 `destroy_process_group` joins gloo's threads while it holds Python's lock, and a
+    thread that is about to free the tensor of the last collective waits for that lock forever.
+    The pause lets it finish first.
+    """
+    time.sleep(0.05)
+    dist.destroy_process_group()
 
 
 def build_fabric(config: DeviceConfig, tracking: str = "pass") -> Fabric:
