@@ -6,6 +6,7 @@ and shares change nothing, and the one process is the first.
 """
 
 import os
+import time
 from collections.abc import Iterable
 from typing import TypeVar, cast
 
@@ -95,9 +96,13 @@ def sum_with_gradient(values: Tensor) -> Tensor:
 def leave() -> None:
     """Ends this process's part in the group.
 
-    A process that ends while gloo's threads still run may be aborted for it.
+    A process that ends while gloo's threads still run may be aborted for it. In torch 2.6
+    `destroy_process_group` joins these threads while it holds Python's lock, and a thread that is
+    about to free the tensor of the last collective waits for that lock: a short pause lets it
+    finish first.
     """
     if are_several():
+        time.sleep(0.05)
         dist.destroy_process_group()
 
 

@@ -37,7 +37,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
         shown = self._get_default_metavar_for_optional(action)  # private, as said above
-        value = self._format_args(action, shown)
+        value = self._format_args(action, shown)  # and this
         return f"{', '.join(action.option_strings)} {value}"
 
 
