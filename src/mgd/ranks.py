@@ -8,12 +8,11 @@ and shares change nothing, and the one process is the first.
 import os
 import time
 from collections.abc import Iterable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 
 Value = TypeVar("Value")
 
@@ -90,7 +89,7 @@ def gather_objects(value: Value) -> list[Value]:
 
 def sum_with_gradient(values: Tensor) -> Tensor:
     """Returns the sum over the ranks; its gradient is the sum of all ranks' gradients."""
-    return cast("Tensor", all_reduce(values)) if are_several() else values
+    return cast("Tensor", _SumOverRanks.apply(values)) if are_several() else values
 
 
 def leave() -> None:
@@ -104,6 +103,26 @@ def leave() -> None:
     if are_several():
         time.sleep(0.05)
         dist.destroy_process_group()
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """An all-reduce with a gradient.
+
+    Ours, since newer versions of torch call the public one of `torch.distributed.nn` deprecated,
+    and older ones have no gradient for what takes its place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:

@@ -41,7 +41,7 @@ def state(seed=0):
 def test_what_is_saved_is_loaded(tmp_path):
     save_checkpoint(state(), tmp_path / "last.ckpt")
     loaded = load_checkpoint(tmp_path / "last.ckpt")
-    assert loaded.pop("format") == 1
+    assert loaded.pop("format") == 2
     assert checksum(loaded) == checksum(state())
     torch.testing.assert_close(loaded["student"]["weight"], state()["student"]["weight"])
     assert loaded["config"] == state()["config"]
@@ -127,8 +127,12 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     [
         ({"state_dict": {"weight": torch.ones(1)}}, "is no checkpoint of a run"),
         ([1, 2], "is no checkpoint of a run"),
-        ({"format": 99}, "has checkpoint format 99, this version reads 1"),
-        ({"format": 1, "epoch": 3}, "its checksum does not fit"),
+        (
+            {"format": 1, "epoch": 3},
+            "format 1, this version reads 2; use the version",
+        ),
+        ({"format": 99}, "has checkpoint format 99, this version reads 2"),
+        ({"format": 2, "epoch": 3}, "its checksum does not fit"),
     ],
 )
 def test_another_file_is_refused(tmp_path, content, reason):

@@ -91,7 +91,7 @@ def ends_of(fabric, config, prepare, reporter=None):
     def spy(self, *arguments):
         fit(self, *arguments)
         state = self.state.state_dict()
-        names = ("student", "distiller", "optimizer", "scheduler", "matching")
+        names = ("student", "distiller", "optimizer", "scheduler", "best")
         ends.append({name: checksum(state[name]) for name in names})
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import forking
 import mgd
+from mgd import ranks
 
 
 class Net(nn.Module):
@@ -228,12 +229,12 @@ def test_schedule(every, due):
 # --- several ranks
 
 
-def work(rank, folder, max_images, ranks):
+def work(rank, folder, max_images, num_ranks):
     """Updates on this rank's share of the images, and writes down what came of it."""
-    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
     torch.manual_seed(0)
     distiller = make(Net(10, norm=False))
-    share = IMAGES[rank::ranks]
+    share = IMAGES[rank::num_ranks]
     (report,) = mgd.update_matching(distiller, share.split(4 + rank), max_images)
     point = distiller.points[0]
     found = {
