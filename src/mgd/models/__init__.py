@@ -181,7 +181,7 @@ def _import(name: str) -> Callable[..., nn.Module]:
         builder: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"network '{name}' cannot be imported ({error}); give package.module:callable of a "
-            "module that Python finds, for instance in the current folder"
+            f"network '{name}' cannot be imported ({error}); give package.module:callable, and "
+            "install the package or add its folder to PYTHONPATH"
         ) from error
     return builder
