@@ -1,4 +1,4 @@
-"""What a hostile file or name cannot do. Pickles: tests/engine/test_checkpoint.py."""
+"""What a hostile file or name cannot do. Pickles: tests/engine/loop/test_checkpoint.py."""
 
 import json
 import os
