@@ -1,28 +1,49 @@
-# `make demo` and `make test` set up .venv by themselves; nothing else is needed but python3 and make.
+# Every target sets up the environment that it needs by itself; nothing else is needed but Python and
+# make. Another Python: `PYTHON=python3.12 make test` makes .venv anew with it.
 PYTHON ?= python3
-BIN := .venv/bin
+PYTHON_LOWEST ?= python3.10
+# An environment's programs lie in another folder on Windows.
+SCRIPTS := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+BIN := .venv/$(SCRIPTS)
+INSTALLED := .venv/installed-$(notdir $(PYTHON))
+LOWEST := .venv-lowest/$(SCRIPTS)
+LOWEST_INSTALLED := .venv-lowest/installed-$(notdir $(PYTHON_LOWEST))
 
-.PHONY: demo test lint types pytest fuzz test-zoo evidence bench docs
+.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs
 
-demo: .venv/installed
+demo: $(INSTALLED)
 	$(BIN)/mgd demo
 
 test: lint types pytest
 
-lint: .venv/installed
+# The lowest version of each package that pyproject.toml names, and of the rest what fits them; tests
+# marked `needs` are skipped and listed. An old package may well use what its newer neighbour calls
+# deprecated: these warnings are no errors here.
+test-lowest: $(LOWEST_INSTALLED)
+	$(LOWEST)/python -m pytest -n auto -m "not slow" -W ignore::DeprecationWarning -rs
+
+# Whether the package works at all on this system: what a user does first, and the tests of the parts
+# where systems differ. A few minutes.
+smoke: $(INSTALLED)
+	$(BIN)/python -c "import mgd; print('mgd', mgd.__version__)"
+	$(BIN)/mgd --help
+	$(BIN)/mgd demo --seeds 1 --epochs 2 --output runs/smoke
+	$(BIN)/python -m pytest -n auto -m "not slow" tests/tensors tests/data tests/models tests/test_docstrings.py tests/test_version.py
+
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/installed
+types: $(INSTALLED)
 	$(BIN)/mypy
 
-pytest: .venv/installed
-	$(BIN)/pytest -n auto -m "not slow"
+pytest: $(INSTALLED)
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
-fuzz: .venv/installed
+fuzz: $(INSTALLED)
 	MGD_FUZZ_CASES=$${MGD_FUZZ_CASES:-2000} JAXTYPING_DISABLE=1 $(BIN)/pytest -n auto tests/fuzz --durations=0
 
-test-zoo: .venv/installed
+test-zoo: $(INSTALLED)
 	$(BIN)/python -W ignore tests/zoo.py > docs/zoo.md.new; \
 	    status=$$?; mv docs/zoo.md.new docs/zoo.md; exit $$status  # a failure is a row of the page
 
@@ -32,20 +53,26 @@ CIFAR10 ?=
 GROCERY ?=
 WEIGHTS ?=
 AGAIN ?=
-evidence: .venv/installed
+evidence: $(INSTALLED)
 	$(BIN)/python -m benchmarks.evidence --tier $(TIER) $(if $(CIFAR10),--cifar10 $(CIFAR10)) \
 	    $(if $(GROCERY),--grocery $(GROCERY)) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
 	    $(if $(AGAIN),--again)
 
-bench: .venv/installed
+bench: $(INSTALLED)
 	for name in step flags matching online loader epoch tables; do \
 	    $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
-docs: .venv/installed
+docs: $(INSTALLED)
 	$(BIN)/python docs/make_cli.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
 
-.venv/installed: pyproject.toml
-	$(PYTHON) -m venv .venv
+$(INSTALLED): pyproject.toml src/mgd/version.py
+	test -e $@ || $(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+$(LOWEST_INSTALLED): pyproject.toml
+	test -e $@ || $(PYTHON_LOWEST) -m venv --clear .venv-lowest
+	$(LOWEST)/python -m pip install --quiet uv
+	$(LOWEST)/uv pip install --quiet --python $(LOWEST) --upgrade --resolution lowest-direct -e '.[test]'
 	touch $@

@@ -86,6 +86,7 @@ def peak_memory(step: Step, state: Iterable[Tensor]) -> float:
         return round(torch.cuda.max_memory_allocated() / 1e6, 1)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
+    # Both are set once the profiler has run, as it has here.
     events = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]
     changes = [event for event in events if event.name() == "[memory]"]
     now = most = 0

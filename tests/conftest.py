@@ -1,25 +1,54 @@
 """Shapes in every signature are checked while the tests run."""
 
+import os
+import random
 import socket
+from contextlib import suppress
+from importlib.metadata import version
+
+# One thread here and in every process that a test starts: sums then have the same order whatever
+# the number of cores, and tiny networks lose more to threads than they gain.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import jaxtyping
 import pytest
 import torch
+from packaging.version import Version
 
-torch.set_num_threads(1)  # on tiny networks several threads only wait for each other
+torch.set_num_threads(1)  # where torch was imported before
 jaxtyping.install_import_hook("mgd", "checking.check")
 
 
-# Tiny networks gain nothing from threads, and lose much to them where processes share the cores.
-torch.set_num_threads(1)
+def pytest_runtest_setup(item):
+    """Skips a test that needs a newer version of a package than the one that is installed."""
+    for marker in item.iter_markers("needs"):
+        (reason,), packages = marker.args, marker.kwargs
+        for name, least in packages.items():
+            if Version(version(name)) < Version(least):
+                pytest.skip(f"needs {name} >= {least}: {reason}")
 
 
 @pytest.fixture
 def free_port():
-    """A TCP port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
+    """A TCP port on loopback that nobody listens on.
+
+    Below those that the operating system gives to whoever asks for any, so that no other process
+    is given it before the test uses it; at random, so that two runs of the suite do not meet.
+    """
+    dice = random.SystemRandom()
+    while True:
+        port = dice.randrange(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
+
+
+@pytest.fixture
+def forked_ranks(monkeypatch):
+    """Has the ranks of a launch forked from a process that has torch imported."""
+    import forking
+
+    forking.fork_ranks(monkeypatch, "forkserver")
 
 
 @pytest.fixture(autouse=True)

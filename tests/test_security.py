@@ -107,7 +107,7 @@ def browser():
 def dom_of(page):
     command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     command += ["--user-data-dir=" + str(Path.cwd() / "profile"), page.absolute().as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

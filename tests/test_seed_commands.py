@@ -16,6 +16,8 @@ import pytest
 import torch
 import torchvision
 
+import forking
+
 ROOT = Path(__file__).parent.parent
 SMALL = "--size 32 --batch-size 4 --epochs 1 --warmup-epochs 1 --workers 0 --learning-rate 0.001"
 
@@ -66,6 +68,30 @@ CASES = [(name, "") for name in COMMANDS] + [("mgd", None)]
 """Command, CUDA_VISIBLE_DEVICES; `None`: not set."""
 
 
+OWN_INTERPRETER = ("base", "ddp")
+"""Started as from a shell, the ranks too; the others are forked, and spare the imports."""
+
+
+def run(words, folder, own_interpreter, environment):
+    """Returns the exit code and what was printed."""
+    script, *options = shlex.split(words)
+    words = [*options, *SMALL.split()]
+    if own_interpreter:
+        given = {name: value for name, value in environment.items() if value is not None}
+        done = subprocess.run(
+            [sys.executable, str(ROOT / script), *words],
+            cwd=folder,
+            env={**os.environ, **given},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=forking.PATIENCE,
+        )
+        return done.returncode, done.stdout
+    process = forking.start(forking.run_script, folder, str(ROOT / script), words, **environment)
+    return forking.end_of(process, folder), forking.printed(folder)
+
+
 @pytest.mark.parametrize(("name", "visible"), CASES, ids=str)
 def test_command(name, visible, home, image_folder, tmp_path, free_port):
     words = COMMANDS[name]
@@ -76,24 +102,13 @@ def test_command(name, visible, home, image_folder, tmp_path, free_port):
         "PORT": free_port,
     }.items():
         words = words.replace(key, str(value))
-    environment = {**os.environ, "TORCH_HOME": str(home), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-    environment.pop("CUDA_VISIBLE_DEVICES", None)
-    if visible is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = visible
-    script, *options = shlex.split(words)
-    done = subprocess.run(
-        [sys.executable, str(ROOT / script), *options, *SMALL.split()],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    environment = {"TORCH_HOME": str(home), "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": visible}
+    code, printed = run(words, tmp_path, name in OWN_INTERPRETER, environment)
+    assert code == 0, printed
+    assert "Traceback" not in printed
     if name == "evaluate":
-        assert re.search(r"^teacher: Acc@1 [\d.]+ .* on \d+ images", done.stdout, re.MULTILINE)
-        assert re.search(r"^student: Acc@1 [\d.]+ .* on \d+ images", done.stdout, re.MULTILINE)
+        assert re.search(r"^teacher: Acc@1 [\d.]+ .* on \d+ images", printed, re.MULTILINE)
+        assert re.search(r"^student: Acc@1 [\d.]+ .* on \d+ images", printed, re.MULTILINE)
     else:
         (summary,) = (tmp_path / "runs").glob("*/summary.csv")
         epochs = 2 if "--warmup 1" in words else 1

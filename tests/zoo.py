@@ -153,16 +153,17 @@ def train_one_step(teacher_name: str, student_name: str, reducer: str = "sm") ->
     hooks = [_num_hooks(network) for network in (teacher, student)]
     images, labels = torch.randn(2, 3, size, size), torch.tensor([1, 2])
     start = time.perf_counter()
-    with mgd.Distiller(teacher, student, reducer=reducer, example=images) as distiller:
+    with mgd.Distiller(
+        teacher, student, reducer=reducer, kd_weight=1.0, example=images
+    ) as distiller:
         outcome = Outcome(teacher_name, student_name, size, distiller_points(distiller))
         mgd.update_matching(distiller, [images])
         distiller.train()
-        logits, point_losses, kd_loss = distiller(images)
-        weights = mgd.point_weights(point_losses.shape[1])
-        loss = F.cross_entropy(logits, labels) + (point_losses @ weights / 1e4 + kd_loss).mean()
+        out = distiller(images)
+        loss = F.cross_entropy(out.logits, labels) + out.loss.mean()
         loss.backward()
-        assert not distiller.tapped_student._frames, "features kept"
-        assert not distiller.tapped_teacher._frames, "features kept"
+        assert not distiller.learner.tapped_student._frames, "features kept"
+        assert not distiller.frozen_teacher.tapped._frames, "features kept"
         assert [list(network.state_dict()) for network in (teacher, student)] == keys
         points = list(distiller.points.parameters())
     outcome.seconds = time.perf_counter() - start
@@ -178,7 +179,7 @@ def train_one_step(teacher_name: str, student_name: str, reducer: str = "sm") ->
 
 def distiller_points(distiller: mgd.Distiller) -> mgd.PointList:
     """Returns the points of a distiller as a table."""
-    return mgd.PointList(point.pair for point in distiller.iter_points())
+    return distiller.points.pairs
 
 
 def _num_hooks(network: nn.Module) -> int:

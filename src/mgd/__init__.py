@@ -25,6 +25,7 @@ from mgd.tensors.logits import LOGIT_LOSSES, decoupled_kd, dist_kd, logit_kd
 from mgd.tensors.losses import partial_l2, point_weights
 from mgd.tensors.margin import margin_from_features, margin_from_norm
 from mgd.tensors.reducers import REDUCERS, Reducer
+from mgd.version import __version__
 
 __all__ = [
     "LOGIT_LOSSES",
@@ -46,6 +47,7 @@ __all__ = [
     "Tap",
     "TapError",
     "TappedModel",
+    "__version__",
     "assign",
     "channel_distance",
     "create_model",

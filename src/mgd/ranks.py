@@ -6,13 +6,13 @@ and shares change nothing, and the one process is the first.
 """
 
 import os
+import time
 from collections.abc import Iterable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
 
 Value = TypeVar("Value")
 
@@ -89,16 +89,40 @@ def gather_objects(value: Value) -> list[Value]:
 
 def sum_with_gradient(values: Tensor) -> Tensor:
     """Returns the sum over the ranks; its gradient is the sum of all ranks' gradients."""
-    return cast("Tensor", all_reduce(values)) if are_several() else values
+    return cast("Tensor", _SumOverRanks.apply(values)) if are_several() else values
 
 
 def leave() -> None:
     """Ends this process's part in the group.
 
-    A process that ends while gloo's threads still run may be aborted for it.
+    A process that ends while gloo's threads still run may be aborted for it. In torch 2.6
+    `destroy_process_group` joins these threads while it holds Python's lock, and a thread that is
+    about to free the tensor of the last collective waits for that lock: a short pause lets it
+    finish first.
     """
     if are_several():
+        time.sleep(0.05)
         dist.destroy_process_group()
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """An all-reduce with a gradient.
+
+    Ours, since newer versions of torch call the public one of `torch.distributed.nn` deprecated,
+    and older ones have no gradient for what takes its place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 def _by_type(tensors: Iterable[Tensor]) -> list[list[Tensor]]:

@@ -3,9 +3,9 @@
 import logging
 import os
 import pickle
-import subprocess
-import sys
+import resource
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import nn
 
+import forking
 from mgd.engine.loop.checkpoint import (
     checksum,
     load_checkpoint,
@@ -40,7 +41,7 @@ def state(seed=0):
 def test_what_is_saved_is_loaded(tmp_path):
     save_checkpoint(state(), tmp_path / "last.ckpt")
     loaded = load_checkpoint(tmp_path / "last.ckpt")
-    assert loaded.pop("format") == 1
+    assert loaded.pop("format") == 2
     assert checksum(loaded) == checksum(state())
     torch.testing.assert_close(loaded["student"]["weight"], state()["student"]["weight"])
     assert loaded["config"] == state()["config"]
@@ -126,8 +127,12 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     [
         ({"state_dict": {"weight": torch.ones(1)}}, "is no checkpoint of a run"),
         ([1, 2], "is no checkpoint of a run"),
-        ({"format": 99}, "has checkpoint format 99, this version reads 1"),
-        ({"format": 1, "epoch": 3}, "its checksum does not fit"),
+        (
+            {"format": 1, "epoch": 3},
+            "format 1, this version reads 2; use the version",
+        ),
+        ({"format": 99}, "has checkpoint format 99, this version reads 2"),
+        ({"format": 2, "epoch": 3}, "its checksum does not fit"),
     ],
 )
 def test_another_file_is_refused(tmp_path, content, reason):
@@ -218,24 +223,23 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, keep):
     assert path.read_bytes() == before
 
 
+def save_beyond_a_limit(folder):
+    path = Path(folder) / "last.ckpt"
+    save_checkpoint({"epoch": 1, "w": torch.zeros(10)}, path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    try:
+        save_checkpoint({"epoch": 2, "w": torch.zeros(100_000)}, path, keep_previous=True)
+    except RunError as error:
+        print("RunError", "|".join(str(error).splitlines()))
+    print(load_checkpoint(path)["epoch"], sorted(file.name for file in path.parent.iterdir()))
+
+
 def test_a_file_that_grows_too_large_leaves_the_old_one(tmp_path):
     """The same with a real limit of the operating system, in a process of its own."""
-    code = f"""
-import resource, torch
-from pathlib import Path
-from mgd.engine.loop.checkpoint import load_checkpoint, save_checkpoint
-path = Path({str(tmp_path)!r}) / "last.ckpt"
-save_checkpoint({{"epoch": 1, "w": torch.zeros(10)}}, path)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-try:
-    save_checkpoint({{"epoch": 2, "w": torch.zeros(100_000)}}, path, keep_previous=True)
-except Exception as error:
-    print(type(error).__name__, "|".join(str(error).splitlines()))
-print(load_checkpoint(path)["epoch"], sorted(p.name for p in path.parent.iterdir()))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    error, left = done.stdout.splitlines()
+    (tmp_path / "run").mkdir()
+    process = forking.start(save_beyond_a_limit, tmp_path, str(tmp_path / "run"))
+    assert forking.end_of(process, tmp_path) == 0, forking.printed(tmp_path)
+    error, left = forking.printed(tmp_path).splitlines()
     assert error.startswith("RunError cannot write")
     assert "|" not in error
     assert left == "1 ['last.ckpt']"

@@ -37,6 +37,7 @@ def test_compiled_losses_and_gradients_are_the_eager_ones(backend):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.needs("the compiler of 2.6 cannot trace the shape checks of the tests", torch="2.7")
 @pytest.mark.filterwarnings("ignore")
 def test_the_partial_l2_compiles_to_the_same():
     torch.compiler.reset()

@@ -1,10 +1,5 @@
 """Several processes: the same numbers as one, every image once, and no hang when one dies."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +8,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+import forking
+from faults import killing
+from mgd import ranks
 from mgd.engine.run import evaluate_networks, train
 from mgd.engine.runtime.devices import launch
 from mgd.engine.runtime.sync_bn import synchronize
 from mgd.errors import InputError, RunError, TapError
-from mgd.runfolder import read_epochs
 
 MAIN = Path(__file__).parents[2] / "main_mgd.py"
 TIMES = {"images_per_s", "data_wait", "seconds"}
@@ -25,12 +22,12 @@ TIMES = {"images_per_s", "data_wait", "seconds"}
 
 def rows(outcome):
     return [
-        {name: value for name, value in record.row().items() if name not in TIMES}
-        for record in read_epochs(outcome.folder)
+        {name: float(value) for name, value in row.items() if name not in TIMES}
+        for row in killing.rows_of(outcome.folder)
     ]
 
 
-def test_two_processes_train_as_one(fast_distillation, free_port):
+def test_two_processes_train_as_one(fast_distillation, free_port, forked_ranks):
     """With synchronised BatchNorm the sum over two ranks is the batch of one, to float rounding.
 
     Anything else (an unequal share, a wrong average, a stale buffer, another matching) would show
@@ -58,12 +55,12 @@ def test_batch_norm_over_one_process_is_torchs(free_port, momentum):
             images = torch.randn(5, 4, 3, 3)
             torch.testing.assert_close(ours(images), stock(images))
     finally:
-        dist.destroy_process_group()
+        ranks.leave()
     state = {name.removeprefix("0."): value for name, value in ours.state_dict().items()}
     torch.testing.assert_close(state, dict(stock.state_dict()))
 
 
-def test_evaluation_counts_every_image_once(fast_run, free_port):
+def test_evaluation_counts_every_image_once(fast_run, free_port, forked_ranks):
     weights = train(fast_run.replace(epochs=1)).folder / "student.safetensors"
     config = fast_run.replace(evaluate=True, student_resume=str(weights), batch_size=7)
     (one, _) = evaluate_networks(config)
@@ -81,24 +78,14 @@ WORDS = [
 ]
 
 
-def start(command, folder, **environment):
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def break_down(fabric, config, error):
     raise error("one line of reason")
 
 
 @pytest.mark.parametrize(("raised", "told"), [(TapError, InputError), (RunError, RunError)])
-def test_an_error_of_a_spawned_rank_is_told_as_in_one_process(raised, told, fast_run, free_port):
+def test_an_error_of_a_spawned_rank_is_told_as_in_one_process(
+    raised, told, fast_run, free_port, forked_ranks
+):
     config = fast_run.replace(parallel="ddp", dist_url=f"tcp://localhost:{free_port}")
     with pytest.raises(told, match=r"^one line of reason$"):
         launch(config, partial(break_down, error=raised))
@@ -106,61 +93,44 @@ def test_an_error_of_a_spawned_rank_is_told_as_in_one_process(raised, told, fast
 
 def test_two_torchrun_nodes(tmp_path, free_port):
     """Two agents on loopback are two nodes of one process each; --batch-size is a node's."""
-    nodes = [
-        start(
-            [
-                *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"),
-                *("--nproc-per-node", "1", "--node-rank", str(node)),
-                *("--master-addr", "localhost", "--master-port", str(free_port)),
-                *(str(MAIN), *WORDS, "--epochs", "1"),
-            ],
-            tmp_path,
-        )
-        for node in range(2)
-    ]
-    outputs = [node.communicate(timeout=240)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], outputs
+    nodes = []
+    for node in range(2):
+        words = [
+            *("--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(node)),
+            *("--master-addr", "localhost", "--master-port", str(free_port)),
+            *(str(MAIN), *WORDS, "--epochs", "1", "--output", str(tmp_path / "runs")),
+        ]
+        folder = tmp_path / f"node {node}"
+        folder.mkdir()
+        nodes.append((forking.start(torchrun, folder, words), folder))
+    codes = [forking.end_of(*node) for node in nodes]
+    outputs = [forking.printed(folder) for _, folder in nodes]
+    assert codes == [0, 0], outputs
     (folder,) = (tmp_path / "runs").iterdir()
-    assert len(read_epochs(folder)) == 1
+    assert len(killing.rows_of(folder)) == 1
     assert "best epoch 1" in outputs[0]
     assert "best epoch 1" not in outputs[1]
 
 
+def torchrun(words):
+    from torch.distributed.run import main
+
+    main(words)
+
+
 def test_a_killed_rank_ends_the_job_and_a_restart_goes_on(tmp_path, free_port):
-    command = [
-        *(sys.executable, str(MAIN), *WORDS, "--devices", "2", "--experiment", "run"),
-        *("--dist-url", f"tcp://localhost:{free_port}", "--resume", "auto", "--epochs"),
+    """Rank 1 dies before the second of the two steps of the third epoch."""
+    words = [
+        *("distill", *WORDS, "--devices", "2", "--experiment", "run", "--tensorboard", "0"),
+        *("--dist-url", f"tcp://localhost:{free_port}", "--resume", "auto", "--epochs", "4"),
     ]
-    job = start([*command, "1000"], tmp_path)
-    summary = tmp_path / "runs" / "run" / "summary.csv"
-    try:
-        deadline = time.monotonic() + 180
-        while not summary.exists() or len(summary.read_text().splitlines()) < 3:
-            assert job.poll() is None, job.communicate()[0]
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        os.kill(ranks_of(job.pid)[1], signal.SIGKILL)
-        output, _ = job.communicate(timeout=60)
-    finally:
-        if job.poll() is None:
-            os.killpg(job.pid, signal.SIGKILL)
-    assert job.returncode == 1
-    assert "a process of the run died" in output.splitlines()[-1]
-    assert "SIGKILL" in output.splitlines()[-1]
-    epochs = len(read_epochs(summary.parent)) + 1
-    again = start([*command, str(epochs)], tmp_path)
-    output, _ = again.communicate(timeout=120)
-    assert again.returncode == 0, output
-    assert f"going on with 'runs/run' at epoch {epochs - 1}, step 0" in output
-    assert [record.epoch for record in read_epochs(summary.parent)] == [*range(epochs)]
-
-
-def ranks_of(parent):
-    """Returns the spawned processes, in the order of their ranks."""
-    listing = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(parent)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return sorted(int(line.split()[0]) for line in listing.splitlines() if "spawn_main" in line)
+    process = killing.start(words, tmp_path, killing.Place("step", steps=5), rank=1)
+    assert forking.end_of(process, tmp_path) == 1
+    last = forking.printed(tmp_path).splitlines()[-1]
+    assert "a process of the run died" in last
+    assert "SIGKILL" in last
+    summary = tmp_path / "runs" / "run"
+    assert [row["epoch"] for row in killing.rows_of(summary)] == ["0", "1"]
+    killing.finish(words, tmp_path)
+    assert "going on with 'runs/run' at epoch 2, step 0" in forking.printed(tmp_path)
+    assert [row["epoch"] for row in killing.rows_of(summary)] == ["0", "1", "2", "3"]

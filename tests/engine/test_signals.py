@@ -2,57 +2,44 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
+from functools import partial
 
 import pytest
 
-MAIN = Path(__file__).parents[2] / "main_base.py"
+import forking
+from faults.killing import Place, finish, left_by, start
+from mgd.engine.loop.checkpoint import load_checkpoint
+
+EPOCHS, STEPS = 4, 4
 WORDS = [
-    *("digits", "--size", "8", "--arch", "cifar_resnet8_x0_25", "--train-images", "40"),
-    *("-b", "10", "-j", "0", "--tensorboard", "0", "--experiment", "run", "--epochs"),
+    *("train", "digits", "--size", "8", "--arch", "cifar_resnet8_x0_25", "--train-images", "40"),
+    *("-b", "10", "-j", "0", "--tensorboard", "0", "--experiment", "run"),
+    *("--epochs", str(EPOCHS)),
 ]
 
 
-def rows(folder):
-    lines = (folder / "runs" / "run" / "summary.csv").read_text().splitlines()
-    return [line.split(",")[:8] for line in lines]  # what follows are times
+def tell(place, number):
+    os.kill(os.getpid(), number)
 
 
-def start(folder, epochs, *more):
-    with (folder / "printed").open("w") as printed:
-        return subprocess.Popen(
-            [sys.executable, str(MAIN), *WORDS, str(epochs), *more],
-            cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-        )
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What the run leaves that nobody stops."""
+    folder = tmp_path_factory.mktemp("whole")
+    finish(WORDS, folder)
+    return left_by(folder)
 
 
+@pytest.mark.parametrize("steps", [2 * STEPS, 2 * STEPS + 1, 3 * STEPS - 1])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_run_saves_and_goes_on(number, code, tmp_path):
-    # Of its length, the step schedule asks nothing: so the run to stop may be far too long.
-    job = start(tmp_path, 500)
-    deadline = time.monotonic() + 180
-    while not (tmp_path / "runs/run/summary.csv").exists() or len(rows(tmp_path)) < 3:
-        assert job.poll() is None, (tmp_path / "printed").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    job.send_signal(number)
-    assert job.wait(timeout=30) == code
-    assert (tmp_path / "printed").read_text().splitlines()[-1] == (
+def test_a_stopped_run_saves_and_goes_on(number, code, steps, tmp_path, whole):
+    """Told just before a step of the third epoch, it takes that step and saves."""
+    process = start(WORDS, tmp_path, Place("step", steps=steps), partial(tell, number=number))
+    assert forking.end_of(process, tmp_path) == code
+    assert forking.printed(tmp_path).splitlines()[-1] == (
         f"mgd: stopped by {number.name} after saving; go on with --resume auto"
     )
-    epochs = len(rows(tmp_path)) + 1
-    assert start(tmp_path, epochs, "--resume", "auto").wait(timeout=180) == 0
-    (tmp_path / "whole").mkdir()
-    assert start(tmp_path / "whole", epochs).wait(timeout=180) == 0
-    assert rows(tmp_path) == rows(tmp_path / "whole")
-    final = [
-        (folder / "runs/run/student.safetensors").read_bytes()
-        for folder in (tmp_path, tmp_path / "whole")
-    ]
-    assert final[0] == final[1]
+    saved = load_checkpoint(tmp_path / "runs" / "run" / "last.ckpt")
+    assert saved["epoch"] * STEPS + saved["step"] == steps + 1
+    finish([*WORDS, "--resume", "auto"], tmp_path)
+    assert left_by(tmp_path) == whole

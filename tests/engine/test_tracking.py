@@ -40,7 +40,9 @@ def distiller():
     teacher = mgd.create_model("cifar_resnet8_x0_5", 10)
     student = mgd.create_model("cifar_resnet8_x0_25", 10)
     images = torch.randn(6, 3, 8, 8)
-    return mgd.Distiller(teacher, student, [("layer2.0.relu", "layer2.0.relu")], example=images)
+    return mgd.Distiller(
+        teacher, student, points=[("layer2.0.relu", "layer2.0.relu")], example=images
+    )
 
 
 def test_the_last_steps_before_an_update_are_tracked_and_those_of_the_last_epoch_never(

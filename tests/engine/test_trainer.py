@@ -364,10 +364,11 @@ def test_runs_without_a_name_are_numbered_and_the_newest_goes_on(fast_run):
 
 
 def test_the_loss_falls_and_the_student_learns(fast_run):
-    folder = train(fast_run.replace(epochs=6, train_images=600, batch_size=30)).folder
+    config = fast_run.replace(epochs=6, train_images=600, batch_size=30, augment="none")
+    folder = train(config).folder
     rows = rows_of(folder)
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) / 2
-    assert max(float(row["valid_top1"]) for row in rows) > 70
+    assert max(float(row["valid_top1"]) for row in rows) > 80  # 93 to 95 for seeds 0 to 3
 
 
 @pytest.mark.parametrize("every", [0, 1])

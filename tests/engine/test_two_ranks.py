@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from engine.test_trainer import matchings, rows_of
 from engine.test_watch import STEP, no_number_in_one_image, spoil, without
+from forking import PATIENCE
 from mgd.data import load_splits
 from mgd.data.check import drop_bad_images
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
@@ -37,7 +38,7 @@ class CutError(Exception):
 
 
 @pytest.fixture
-def two_ranks(fast_distillation, free_port):
+def two_ranks(fast_distillation, free_port, forked_ranks):
     return fast_distillation.replace(devices=2, dist_url=f"tcp://localhost:{free_port}")
 
 
@@ -46,7 +47,7 @@ def on_two_ranks(config, job):
 
 
 def in_time(fabric, config, job):
-    signal.alarm(90)  # kills a rank that waits for another in vain, and that ends the job
+    signal.alarm(PATIENCE)  # kills a rank that waits for another in vain, and that ends the job
     return job(fabric, config)
 
 
@@ -90,7 +91,7 @@ def ends_of(fabric, config, prepare, reporter=None):
     def spy(self, *arguments):
         fit(self, *arguments)
         state = self.state.state_dict()
-        names = ("student", "distiller", "optimizer", "scheduler", "matching")
+        names = ("student", "distiller", "optimizer", "scheduler", "best")
         ends.append({name: checksum(state[name]) for name in names})
 
     with pytest.MonkeyPatch.context() as patch:

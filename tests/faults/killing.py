@@ -1,114 +1,151 @@
-"""Real processes to kill: forked from a server that has imported torch once, so that each is quick.
+"""Real runs of the command line to kill, at a place that is named: no time is waited for."""
 
-What is killed runs the command line as a user's process does, without pytest or its checks.
-"""
-
+import csv
+import io
 import json
-import multiprocessing
 import os
 import signal
 import sys
-import time
 from pathlib import Path
+from typing import NamedTuple
 
+import pytest
+import torch
+import torch.distributed as dist
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.utils.data import DataLoader, get_worker_info
+
+import forking
+from mgd.cli import main
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
-from mgd.runfolder import read_epochs
 
 TIMES = ("images_per_s", "data_wait", "seconds")
 
 
-def server():
-    """Returns the context whose processes are forks of one that has torch imported."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mgd.cli.main", "sklearn.datasets", "torchvision"])
-    return context
+class Place(NamedTuple):
+    """A place in a run: just before the `number`-th event of a kind after `steps` steps.
+
+    Kinds: "batch" (a loader has given a batch), "step" (of the optimizer), "file" (a file in the
+    run folder changes), "write" (a checkpoint is written; the place is inside, at its half).
+    """
+
+    kind: str
+    number: int = 1
+    steps: int = 0
 
 
-def start(words, folder, hook=None, at=0):
-    """Starts `mgd WORDS` in a folder; output goes to `printed` there."""
-    process = server().Process(target=_run, args=(words, str(folder), hook, at))
-    process.start()
-    return process
+class Watch:
+    """Counts the places that this process, of this rank, comes by, and acts at one of them."""
+
+    def __init__(self, place, act, rank):
+        self.place, self.act, self.rank = place, act, rank
+        self.steps, self.events, self.seen = 0, [], 0
+
+    def is_here(self, kind):
+        rank = dist.get_rank() if dist.is_initialized() else 0
+        if get_worker_info() is not None or rank != self.rank:
+            return False
+        self.events.append((kind, self.steps))
+        if self.place is None or kind != self.place.kind or self.steps < self.place.steps:
+            return False
+        self.seen += 1
+        return self.seen == self.place.number
+
+    def note(self, kind):
+        if self.is_here(kind):
+            self.act(self.place)
+
+    def step_taken(self):
+        self.steps += 1
+
+    def install(self):
+        """Hooks in where torch and Python are called, whatever the package's modules are."""
+        register_optimizer_step_pre_hook(lambda *_: self.note("step"))
+        register_optimizer_step_post_hook(lambda *_: self.step_taken())
+        iterate, save, run = DataLoader.__iter__, torch.save, os.path.abspath("runs/run") + os.sep
+
+        def batches(loader):
+            for batch in iterate(loader):
+                self.note("batch")
+                yield batch
+
+        def save_half(state, file):
+            if not self.is_here("write"):
+                return save(state, file)
+            memory = io.BytesIO()
+            save(state, memory)
+            file.write(memory.getvalue()[: memory.tell() // 2])
+            file.flush()
+            return self.act(self.place)
+
+        def audit(event, arguments):
+            changes = event in ("os.rename", "os.link", "os.remove") or (
+                event == "open" and arguments[2] is not None and arguments[2] & os.O_WRONLY
+            )
+            if changes and os.path.abspath(os.fsdecode(arguments[0])).startswith(run):
+                self.note("file")
+
+        DataLoader.__iter__ = batches
+        torch.save = save_half
+        sys.addaudithook(audit)
 
 
-def finish(words, folder, seconds=120):
-    """Runs to the end, which must be a good one."""
-    process = start(words, folder)
-    process.join(seconds)
-    assert process.exitcode == 0, (process.exitcode, (folder / "printed").read_text())
-
-
-def _run(words, folder, hook, at):
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    os.chdir(folder)
-    printed = os.open("printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(printed, 1)
-    os.dup2(printed, 2)
-    import torch
-
-    from mgd.cli import main
-
-    torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # else workers would import torch anew
-    if hook is not None:
-        HOOKS[hook](at)
-    sys.exit(main(words))
-
-
-def _die():
+def die(place):
+    """Ends this process as `kill -9` does, and leaves word that it was here."""
+    Path("died").write_text(repr(place))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def at_file_operation(number):
-    """Has this process killed just before its n-th change of a file in the run folder."""
-    left, me = number, os.getpid()
-
-    def watch(event, arguments):
-        nonlocal left
-        changes = event in ("os.rename", "os.link", "os.remove") or (
-            event == "open" and arguments[2] is not None and arguments[2] & os.O_WRONLY
-        )
-        if changes and "/run/" in os.path.abspath(os.fsdecode(arguments[0])) and os.getpid() == me:
-            left -= 1
-            if not left:
-                _die()
-
-    sys.addaudithook(watch)
+def start(words, folder, place=None, act=die, rank=0):
+    """Starts `mgd WORDS` in a folder; the run calls `act(place)` where it comes by the place."""
+    return forking.start(_run, folder, words, place, act, rank)
 
 
-def inside_write(number):
-    """Has this process killed with half of its n-th checkpoint written."""
-    import io
-
-    from mgd.engine.loop import checkpoint
-
-    left, whole = number, checkpoint.torch.save
-
-    def save(state, file):
-        nonlocal left
-        left -= 1
-        if left:
-            return whole(state, file)
-        memory = io.BytesIO()
-        whole(state, memory)
-        file.write(memory.getvalue()[: memory.tell() // 2])
-        file.flush()
-        return _die()
-
-    checkpoint.torch.save = save
+def finish(words, folder):
+    """Runs to the end, which must be a good one, and returns the places come by, in order."""
+    process = start(words, folder)
+    assert forking.end_of(process, folder) == 0, forking.printed(folder)
+    events = [(kind, steps) for kind, steps in json.loads((folder / "events.json").read_text())]
+    return [
+        Place(kind, events[: index + 1].count((kind, steps)), steps)
+        for index, (kind, steps) in enumerate(events)
+    ]
 
 
-HOOKS = {"at_file_operation": at_file_operation, "inside_write": inside_write}
+def kill(words, folder, place):
+    """Starts `mgd WORDS`, which must die at the place and nowhere else."""
+    (folder / "died").unlink(missing_ok=True)
+    code = forking.end_of(start(words, folder, place), folder)
+    assert code == -signal.SIGKILL, (code, forking.printed(folder))
+    assert (folder / "died").read_text() == repr(place)
+
+
+def _run(words, place, act, rank):
+    watch = Watch(place, act, rank)
+    watch.install()
+    with pytest.MonkeyPatch.context() as patch:
+        forking.fork_ranks(patch, "fork")
+        code = main(words)
+    Path("events.json").write_text(json.dumps(watch.events))
+    sys.exit(code)
+
+
+def rows_of(run):
+    """Returns the rows of a run's `summary.csv`, as text."""
+    with (run / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def left_by(folder):
     """Returns all that a run leaves, times aside, in a form that is equal if all bits are."""
     run = folder / "runs" / "run"
-    # As text: equal bits are equal text, also of what is not a number.
-    rows = [
-        {name: repr(value) for name, value in record.row().items() if name not in TIMES}
-        for record in read_epochs(run)
-    ]
+    rows = rows_of(run)
+    for row in rows:
+        for name in TIMES:
+            del row[name]
     found = {"rows": rows, "student": (run / "student.safetensors").read_bytes()}
     for name in ("last.ckpt", "best.ckpt"):
         state = load_checkpoint(run / name)
@@ -124,14 +161,3 @@ def _without_seconds(value):
     if isinstance(value, dict):
         return {name: _without_seconds(v) for name, v in value.items() if name != "seconds"}
     return [_without_seconds(v) for v in value] if isinstance(value, list) else value
-
-
-def wait_for_progress(process, checkpoint: Path, seconds=60):
-    """Waits until a process has written a checkpoint, or has ended."""
-    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-    deadline = time.monotonic() + seconds
-    while process.is_alive() and time.monotonic() < deadline:
-        if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
-            return
-        time.sleep(0.002)
-    assert not process.is_alive(), "no checkpoint in a minute"

@@ -1,20 +1,22 @@
 """`kill -9` anywhere: the run goes on and ends bit-identical to one that nobody killed."""
 
 import random
-import signal
-import time
 
 import pytest
-from killing import finish, left_by, start, wait_for_progress
 
+from faults.killing import Place, finish, kill, left_by
+from mgd.engine.loop.checkpoint import load_checkpoint
+
+EPOCHS, STEPS = 8, 8
 WORDS = [
     *("distill", "digits", "--size", "8", "--arch", "cifar_resnet8_x0_25", "--teacher"),
     *("cifar_resnet8_x0_5", "--use-pretrained", "0", "--mgd-reducer", "rd", "--mgd-with-kd", "1"),
-    *("--mgd-update-freq", "2", "--mgd-images", "40", "--train-images", "80", "-b", "10"),
-    *("--checkpoint-every", "1", "--tensorboard", "0", "--experiment", "run", "--lr", "0.05"),
-    *("--epochs", "8", "--loss-factor", "1000"),
+    *("--mgd-update-freq", "2", "--mgd-images", "40", "--train-images", str(10 * STEPS)),
+    *("-b", "10", "--checkpoint-every", "1", "--tensorboard", "0", "--experiment", "run"),
+    *("--lr", "0.05", "--epochs", str(EPOCHS), "--loss-factor", "1000"),
 ]
 KILLS = 20
+KINDS = ("batch", "step", "file", "write")
 
 
 def words(workers):
@@ -22,13 +24,18 @@ def words(workers):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """What the run leaves if nobody kills it."""
+def whole_run(tmp_path_factory):
+    """What the run leaves if nobody kills it, and all the places that it comes by."""
     folder = tmp_path_factory.mktemp("whole")
-    finish(words(0), folder)
+    places = finish(words(0), folder)
     left = left_by(folder)
-    assert [row["epoch"] for row in left["rows"]] == list("01234567")
-    return left
+    assert [row["epoch"] for row in left["rows"]] == [str(epoch) for epoch in range(EPOCHS)]
+    return left, places
+
+
+@pytest.fixture
+def whole(whole_run):
+    return whole_run[0]
 
 
 def end_and_compare(folder, workers, whole):
@@ -36,41 +43,54 @@ def end_and_compare(folder, workers, whole):
     assert left_by(folder) == whole
 
 
+def draw(places, seed):
+    """Draws as many places of each kind, in the order of the run; some steps stay to be done."""
+    dice = random.Random(seed)
+    drawn = []
+    for kind in KINDS:
+        found = [
+            index
+            for index, place in enumerate(places)
+            if place.kind == kind and place.steps < (EPOCHS - 1) * STEPS
+        ]
+        drawn += dice.sample(found, KILLS // len(KINDS))
+    return [places[index] for index in sorted(drawn)]
+
+
+def steps_done(folder):
+    """Returns how many steps the checkpoint holds from which the next life goes on."""
+    path = folder / "runs" / "run" / "last.ckpt"
+    if not path.exists():
+        return 0
+    saved = load_checkpoint(path)
+    return saved["epoch"] * STEPS + saved["step"]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_killed_at_random_moments(tmp_path, whole, workers):
-    dice = random.Random(workers)
-    killed, epochs = 0, set()
-    for life in range(KILLS):
-        process = start(words(workers), tmp_path)
-        if life % 5:
-            wait_for_progress(process, tmp_path / "runs" / "run" / "last.ckpt")
-            time.sleep(dice.uniform(0, 0.06))
-        else:
-            time.sleep(dice.uniform(0, 1))
-        process.kill()
-        process.join()
-        killed += process.exitcode == -signal.SIGKILL
-        summary = tmp_path / "runs" / "run" / "summary.csv"
-        epochs.add(len(summary.read_text().splitlines()) if summary.exists() else 0)
-    assert killed == KILLS, (tmp_path / "printed").read_text()
-    assert len(epochs) > 2  # the kills were spread over the run
+def test_killed_at_random_places(tmp_path, whole_run, workers):
+    """A place is counted from the checkpoint that a life goes on from, so each life gets to it."""
+    whole, places = whole_run
+    reached = []
+    for place in draw(places, seed=workers):
+        steps = max(0, place.steps - steps_done(tmp_path))
+        kill(words(workers), tmp_path, place._replace(steps=steps))
+        reached.append(steps_done(tmp_path))
+    assert len(reached) == KILLS
+    assert reached == sorted(reached)
+    assert len({steps // STEPS for steps in reached}) >= EPOCHS - 2  # all over the run
     end_and_compare(tmp_path, workers, whole)
 
 
 def test_killed_before_each_of_its_file_operations(tmp_path, whole):
     """The n-th life dies just before its n-th change of a file, and so between all of them."""
     for number in range(1, KILLS + 1):
-        process = start(words(0), tmp_path, "at_file_operation", number)
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL, (tmp_path / "printed").read_text()
+        kill(words(0), tmp_path, Place("file", number))
     end_and_compare(tmp_path, 0, whole)
 
 
 def test_killed_inside_a_checkpoint_write(tmp_path, whole):
     for number in (1, 2, 9, 10, 11):
-        process = start(words(0), tmp_path, "inside_write", number)
-        process.join(60)
-        assert process.exitcode == -signal.SIGKILL, (tmp_path / "printed").read_text()
+        kill(words(0), tmp_path, Place("write", number))
         left = [file.name for file in (tmp_path / "runs" / "run").glob(".*.ckpt.*")]
         assert len(left) == 1  # half a checkpoint, which the next life takes away
     end_and_compare(tmp_path, 0, whole)

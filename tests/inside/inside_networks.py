@@ -146,9 +146,9 @@ def train_one_step(teacher, student, example, **settings):
     with mgd.Distiller(teacher, student, example=example, **settings) as distiller:
         mgd.update_matching(distiller, [example])
         distiller.train()
-        logits, point_losses, _ = distiller(example)
-        (logits.sum() + point_losses.sum()).backward()
-        pairs = [point.pair for point in distiller.iter_points()]
+        out = distiller(example)
+        (out.logits.sum() + out.loss.sum()).backward()
+        pairs = distiller.points.pairs
     assert pairs
     assert all(weight.grad.isfinite().all() for weight in student.parameters())
     assert all(weight.grad is None for weight in teacher.parameters())

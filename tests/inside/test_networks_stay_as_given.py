@@ -37,7 +37,7 @@ class Spoilt(FunctionalCnn):
 def test_a_tap_that_is_overwritten_is_an_error_with_its_path():
     points = [("stages.0", "block1.norm1")]
     with pytest.raises(mgd.TapError, match=r"'block1.norm1:output' is overwritten"):
-        mgd.Distiller(Cnn(), Spoilt(), points, example=images())
+        mgd.Distiller(Cnn(), Spoilt(), points=points, example=images())
 
 
 class Dependent(nn.Module):
@@ -57,9 +57,9 @@ class Dependent(nn.Module):
 def test_a_network_that_counts_on_overwriting_is_not_changed_silently():
     student = Dependent()
     with pytest.raises(mgd.TapError, match="Dependent computes something else once"):
-        mgd.Distiller(Cnn(), student, [("stages.0", "relu")], example=images())
+        mgd.Distiller(Cnn(), student, points=[("stages.0", "relu")], example=images())
     assert student.relu.inplace
-    with mgd.Distiller(Cnn(), student, [("stages.0", "relu:output")], example=images()):
+    with mgd.Distiller(Cnn(), student, points=[("stages.0", "relu:output")], example=images()):
         assert student.relu.inplace
 
 
@@ -102,10 +102,11 @@ def test_closing_a_distiller_gives_the_networks_back():
     with mgd.Distiller(teacher, student, example=images()):
         assert list(student.state_dict()) == before[1][2]
     assert state_of(student) == before[1]
-    assert state_of(teacher)[2] == before[0][2]
-    assert not any(weight.requires_grad for weight in teacher.parameters())
+    assert state_of(teacher) == before[0]
 
 
+# torch 2.6 says so of the hooks of the taps, and compiles the rest.
+@pytest.mark.filterwarnings("ignore:Graph break due to unsupported builtin:UserWarning")
 @pytest.mark.parametrize("is_open", [True, False])
 def test_networks_can_be_copied_pickled_and_compiled(is_open):
     student, example = Cnn().eval(), images()

@@ -21,8 +21,8 @@ def test_points_survive_yaml():
     points = mgd.discover_points(teacher, student, images())
     saved = yaml.safe_dump(points_to_plain(points))
     read = points_from_plain(teacher, student, yaml.safe_load(saved))
-    with mgd.Distiller(teacher, student, read, example=images()) as distiller:
-        assert [point.pair for point in distiller.iter_points()] == points
+    with mgd.Distiller(teacher, student, points=read, example=images()) as distiller:
+        assert [point.pair for point in distiller.points] == points
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_norm_that_gives_no_margins_is_an_error(norm, message):
     entry = {"teacher": "stages.3.1.2", "student": "stages.3.1.2", "norm": norm}
     points = points_from_plain(teacher, student, [entry])
     with pytest.raises(mgd.TapError, match=message):
-        mgd.Distiller(teacher, student, points, example=images())
+        mgd.Distiller(teacher, student, points=points, example=images())
 
 
 def test_a_pair_is_compared_at_the_smaller_height_and_the_smaller_width():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 def at_once(meeting_point, runs, inputs):
     """Runs in one thread each; both have reached `meeting_point` before either goes on."""
-    together = threading.Barrier(len(runs), timeout=20)
+    together = threading.Barrier(len(runs), timeout=600)
     handle = meeting_point.register_forward_hook(lambda *_: [together.wait()].clear())
     with ThreadPoolExecutor(len(runs)) as pool:
         outputs = list(pool.map(lambda run, x: run(x), runs, inputs))

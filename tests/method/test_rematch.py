@@ -9,7 +9,9 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import forking
 import mgd
+from mgd import ranks
 
 
 class Net(nn.Module):
@@ -227,13 +229,12 @@ def test_schedule(every, due):
 # --- several ranks
 
 
-def work(rank, folder, max_images, ranks):
+def work(rank, folder, max_images, num_ranks):
     """Updates on this rank's share of the images, and writes down what came of it."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=ranks)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=num_ranks)
     torch.manual_seed(0)
     distiller = make(Net(10, norm=False))
-    share = IMAGES[rank::ranks]
+    share = IMAGES[rank::num_ranks]
     (report,) = mgd.update_matching(distiller, share.split(4 + rank), max_images)
     point = distiller.points[0]
     found = {
@@ -253,13 +254,15 @@ def work(rank, folder, max_images, ranks):
     except ValueError as error:
         found["told"] = str(error)
     torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    ranks.leave()
 
 
 @pytest.fixture(scope="module", params=[2, 3])
 def all_ranks(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, (str(folder), 23, request.param), nprocs=request.param)
+    forking.server()
+    arguments = (str(folder), 23, request.param)
+    mp.start_processes(work, arguments, nprocs=request.param, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 

@@ -162,7 +162,7 @@ def test_pretrained_weights_offline_are_told_with_a_way_out(name, offline):
 
 
 def test_timms_pretrained_weights_offline_are_told_with_a_way_out(offline):
-    with pytest.raises(mgd.InputError, match=r"'timm:resnet10t' cannot be had .*no route"):
+    with pytest.raises(mgd.InputError, match=r"'timm:resnet10t' cannot be loaded .*no route"):
         mgd.create_model("timm:resnet10t", weights="pretrained")
 
 

@@ -9,6 +9,7 @@ from mgd.engine.loop.evaluation import Scores
 from mgd.engine.options.option import Command
 from mgd.engine.run import Outcome, evaluate_networks
 from mgd.engine.run import train as run_training
+from mgd.runfolder import names
 
 _DISTILL = """Train a student under a teacher with Matching Guided Distillation (Yue, Deng,
 Zhou, ECCV 2020, https://arxiv.org/abs/2008.09958). Not Masked Generative
@@ -27,7 +28,7 @@ _TEXTS: dict[Command, tuple[str, str]] = {
     "evaluate": (
         "Measure a student, and a teacher if one is named, on the `valid` images.",
         "mgd evaluate photos --arch mobilenet_v2 \\\n"
-        "      --student-resume runs/first/student.safetensors",
+        f"      --student-resume runs/first/{names.STUDENT}",
     ),
 }
 """Of each command's help: what the command does, and an example."""

@@ -36,7 +36,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:
             return super()._format_action_invocation(action)
-        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        shown = self._get_default_metavar_for_optional(action)  # private, as said above
+        value = self._format_args(action, shown)  # and this
         return f"{', '.join(action.option_strings)} {value}"
 
 
@@ -168,7 +169,8 @@ def _add(section: Any, item: Option, text: str) -> None:
     section.add_argument(
         *flags,
         default=argparse.SUPPRESS,  # so that what was not given is not there
-        type=_reader(item),
+        # No function of its own for each option: the tests' type checker would compile each anew.
+        type=partial(_read, item),
         nargs="+" if item.kind is tuple else None,
         choices=item.choices or None,
         metavar=None if item.choices else item.shown,
@@ -195,16 +197,11 @@ _DEFAULTS: dict[Command, dict[str, Any]] = {"distill": {"distiller": "mgd"}}
 """Values that a command sets where none are given."""
 
 
-def _reader(item: Option) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            return item.read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(
-                f"'{text}' is not usable, give {item.needed}"
-            ) from error
-
-    return read
+def _read(item: Option, text: str) -> Any:
+    try:
+        return item.read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not usable, give {item.needed}") from error
 
 
 _BY_KEY = {key: option for option in OPTIONS.values() for key in option.keys}

@@ -1,4 +1,4 @@
-"""Check: which images of a data set can be read, found out before training."""
+"""Finds the images of a data set that cannot be read, before training starts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ _AT_ONCE = 32
 
 
 class _Faults(Dataset[str]):
-    """Why each image of a split cannot be read; empty where it can."""
+    """For each image of a split, the reason why it cannot be read; empty if it can."""
 
     def __init__(self, split: Split):
         self.split = split
@@ -28,13 +28,22 @@ class _Faults(Dataset[str]):
 
 
 def drop_bad_images(splits: Splits, workers: int) -> tuple[Splits, list[str]]:
-    """Reads every image once and returns the data set without the bad ones, and their faults.
+    """Reads every image once, and leaves out those that cannot be read.
 
-    A function of the files alone: neither the number of workers nor of ranks matters, and a
-    resumed run finds the same unless the files changed. Each rank reads its share.
+    Each rank reads its share of the images, and all ranks get the same result. The result depends
+    on the files alone, not on the number of workers or ranks. So a resumed run leaves out the same
+    images, unless the files changed.
+
+    Args:
+        splits: The data set.
+        workers: Number of processes per rank that read images; 0 reads in this process.
+
+    Returns:
+        The data set without the bad images, and for each bad image a text that names the file and
+        the reason.
 
     Raises:
-        InputError: If a class is left without training images, or a part without any.
+        InputError: If a class has no training images left, or a split has no images left.
     """
     parts: dict[str, Split] = {}
     faults: list[str] = []
@@ -46,6 +55,7 @@ def drop_bad_images(splits: Splits, workers: int) -> tuple[Splits, list[str]]:
         kept = [index for index, fault in enumerate(found) if not fault]
         parts[name] = Subset(split, kept) if len(kept) < len(split) else split
         _check_left(name, parts[name], splits.classes)
+    # mypy takes what stands behind ** for the values of any field, `classes` too.
     return replace(splits, **parts), faults  # type: ignore[arg-type]
 
 
@@ -58,7 +68,7 @@ def _faults(split: Split, workers: int) -> list[str]:
         batch_size=_AT_ONCE,
         num_workers=workers,
         collate_fn=list,
-        generator=torch.Generator(),  # else the networks would start from other weights
+        generator=torch.Generator(),  # keeps torch's generator, and so the first weights
     )
     found = [fault for batch in loader for fault in batch]
     shares = ranks.gather_objects(found)

@@ -1,4 +1,4 @@
-"""The embedded data set: 1 797 real scans of handwritten digits, 8×8, from scikit-learn."""
+"""The digits of scikit-learn: 1 797 real scans of handwritten digits, 8×8 pixels."""
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from mgd.errors import InputError
 def load_digits() -> Splits:
     """Loads the digits as 897 training, 300 validation and 600 test images.
 
-    The split is fixed and stratified. Greys 0 to 16 are spread over 0 to 255 and repeated in
-    three colours, so that any network takes them.
+    The split is fixed and stratified: each part has the same share of each digit. The grey values
+    0 to 16 are scaled to 0 to 255 and repeated in three colour channels, which networks expect.
 
     Raises:
-        InputError: If scikit-learn, which brings the data, is not installed.
+        InputError: If scikit-learn, which contains the data, is not installed.
     """
     try:
         from sklearn.datasets import load_digits as load

@@ -1,4 +1,4 @@
-"""Image folders: `train/CLASS/image` and `valid/CLASS/image` (or `val`)."""
+"""Data sets of image files: `train/CLASS/image` and `valid/CLASS/image` (or `val`)."""
 
 import logging
 import os
@@ -18,7 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 class FolderSplit(Split):
-    """The images of one folder per class, decoded when asked for."""
+    """Image files with labels. An image is decoded only when it is asked for.
+
+    Args:
+        files: Path and class number of each image.
+    """
 
     def __init__(self, files: list[tuple[str, int]]):
         self.files = files
@@ -28,12 +32,12 @@ class FolderSplit(Split):
         """Decodes one image to uint8 RGB, (3, H, W).
 
         Raises:
-            InputError: If the file is no image that can be read, naming it.
+            InputError: If the file cannot be read as an image; the message names the file.
         """
         path = self.files[index][0]
         try:
             with warnings.catch_warnings():
-                # Above Pillow's limit an image may be a decompression bomb: an error, not a note.
+                # An image above Pillow's size limit may be a decompression bomb: make it an error.
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(path) as image:
                     pixels: Tensor = pil_to_tensor(_to_rgb(image))
@@ -58,7 +62,7 @@ class FolderSplit(Split):
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow clips 16-bit greys to white instead of scaling them.
+        # Pillow would not scale 16-bit grey values, but set all above 255 to white.
         return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
     if image.mode in ("P", "PA", "LA", "La", "RGBa"):
         image = image.convert("RGBA")
@@ -66,11 +70,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def load_folder(root: str | Path) -> Splits:
-    """Finds the classes and images below a data folder; no image is opened yet.
+    """Finds the classes and images in a data folder. No image is opened yet.
+
+    Args:
+        root: A folder with `train` and `valid` (or `val`), each with one folder per class.
 
     Raises:
-        InputError: If a part, a class or its images are missing, or if the classes of the two
-            parts differ.
+        InputError: If `train` or `valid` is missing, if a class has no images, or if `train` and
+            `valid` have different classes.
     """
     root = Path(root)
     if not root.is_dir():
@@ -110,20 +117,20 @@ def _find(part: Path) -> tuple[list[str], list[tuple[str, int]]]:
                 f"class folder '{part / name}' holds no images ({', '.join(IMG_EXTENSIONS)}); "
                 "add some or remove the folder"
             )
-        # By folder and then by name, so that image numbers mean the same on every machine.
+        # Sorted by folder and then by name, so that image numbers are the same on every machine.
         files += [(os.path.join(*place), label) for place in sorted(found)]
     return classes, files
 
 
 def _images(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """Yields (folder, name) of the images in a folder and below, each folder entered once.
+    """Yields (folder, name) of the images in a folder and its subfolders, each folder once.
 
-    Links are followed, as data sets are often made of them; one that leads back would be
-    followed forty times deep and repeat every image as often.
+    Symbolic links are followed, because data sets are often made of them. A link to a folder above
+    itself would otherwise be followed about forty times, and repeat every image as often.
     """
     identity = _identity(folder)
     if identity in seen:
-        logger.warning("'%s' leads to a folder that was read already; left out", folder)
+        logger.warning("'%s' links to a folder that was read already; left out", folder)
         return
     seen.add(identity)
     below = []

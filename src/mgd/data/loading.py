@@ -1,7 +1,7 @@
-"""Loading: which image is seen when, by which rank, under which augmentation.
+"""Loads images in batches, in an order and with an augmentation that can be reproduced.
 
-The augmentation of an image is a function of (seed, epoch, image number) alone: neither the
-number of workers nor of ranks nor a resume changes what is seen.
+The augmentation of an image depends on (seed, epoch, image number) alone. The number of workers,
+the number of ranks, and a resume do not change it.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,13 @@ Batch = tuple[Tensor, Tensor]
 
 
 class ImageDataset(Dataset[Batch]):
-    """Transforms a split's images, reproducibly.
+    """The transformed images of a split; the random changes are reproducible.
 
     Args:
         split: Where the images come from.
-        transform: uint8 (3, H, W) -> uint8 (3, size, size); draws from torch's generator.
-        seed: Of the augmentation.
+        transform: uint8 (3, H, W) -> uint8 (3, size, size). It takes its random numbers from
+            torch's default generator.
+        seed: Seed of the augmentation.
     """
 
     def __init__(self, split: Split, transform: v2.Transform, seed: int):
@@ -42,7 +43,10 @@ class ImageDataset(Dataset[Batch]):
 
 @contextmanager
 def _drawing_from(seed: int) -> Iterator[None]:
-    """Seeds torch's CPU generator for a while; `torch.manual_seed` would take 0.4 ms an image."""
+    """Seeds torch's CPU generator and restores it afterwards.
+
+    `torch.manual_seed` would take 0.4 ms per image.
+    """
     state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -52,7 +56,7 @@ def _drawing_from(seed: int) -> Iterator[None]:
 
 
 def mix(seed: int, epoch: int, index: int) -> int:
-    """Hashes three numbers into one seed; sums of them would meet each other again."""
+    """Hashes three numbers into one seed. Their sum would be the same for different numbers."""
     state = 0
     for number in (seed, epoch, index):
         state = ((state ^ number) * 0x9E3779B97F4A7C15 + 0x7F4A7C15) & (1 << 63) - 1
@@ -61,16 +65,20 @@ def mix(seed: int, epoch: int, index: int) -> int:
 
 
 class TrainBatches(Sampler[list[Key]]):
-    """Cuts each epoch's permutation into ceil(n / batch_size) batches of equal size, ±1.
+    """Training batches: a random order of the images, cut into ceil(n / batch_size) batches.
 
-    No image is left out, and no last batch is so small that its BatchNorm statistics or its
-    weight in the epoch differ. Each rank takes its share of every batch.
+    The sizes of the batches differ by 1 at most. So no image is left out, and there is no small
+    last batch, whose BatchNorm statistics would be noisy. Each rank takes its share of every batch.
 
     Args:
-        num_images: n.
-        batch_size: Over all ranks together; the largest that a batch gets.
-        seed: Of the permutation, with the epoch.
-        rank, ranks: Which share to take.
+        num_images: n, at least 1.
+        batch_size: Largest size of a batch, over all ranks together.
+        seed: Seed of the order, together with the number of the epoch.
+        rank: Number of this process, from 0.
+        ranks: Number of processes.
+
+    Raises:
+        InputError: If some rank would have no image of a batch.
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1):
@@ -88,7 +96,7 @@ class TrainBatches(Sampler[list[Key]]):
         return self.num_batches - self.start
 
     def at(self, epoch: int, start: int = 0) -> "TrainBatches":
-        """Moves to an epoch, and to a batch inside it when a run is resumed there."""
+        """Moves to an epoch, and within it to batch number `start`, for a run that is resumed."""
         self.epoch, self.start = epoch, start
         return self
 
@@ -99,19 +107,21 @@ class TrainBatches(Sampler[list[Key]]):
             yield [(self.epoch, index) for index in batch[self.rank :: self.ranks].tolist()]
 
     def batch_size(self, batch: int) -> int:
-        """Returns how many images a batch has over all ranks."""
+        """Returns the number of images of a batch, over all ranks."""
         whole, rest = divmod(self.num_images, self.num_batches)
         return whole + (batch < rest)
 
 
 class EvalBatches(Sampler[list[Key]]):
-    """Cuts a split, in order, over the ranks: every image once, none twice.
+    """Evaluation batches: every image once, divided over the ranks.
 
     Args:
         num_images: Length of the split.
-        batch_size: Per rank.
-        rank, ranks: Which share to take.
-        seed: If given, the order is a fixed permutation, so that a beginning is a fair sample.
+        batch_size: Images per batch on each rank.
+        rank: Number of this process, from 0.
+        ranks: Number of processes.
+        seed: `None` keeps the order of the split. A seed gives a fixed random order, so that the
+            first images are a random sample of the split.
     """
 
     def __init__(
@@ -140,7 +150,14 @@ class EvalBatches(Sampler[list[Key]]):
 def build_loader(
     dataset: ImageDataset, batches: TrainBatches | EvalBatches, workers: int
 ) -> DataLoader[Batch]:
-    """Builds a loader over a sampler of batches; the workers live as long as the loader."""
+    """Builds a loader of batches.
+
+    Args:
+        dataset: The images.
+        batches: The order.
+        workers: Number of processes that load images; 0 loads in this process. They live as long
+            as the loader.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -148,5 +165,5 @@ def build_loader(
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # else each epoch would draw from the run's
+        generator=torch.Generator(),  # keeps torch's default generator as it is
     )

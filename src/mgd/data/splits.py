@@ -1,4 +1,4 @@
-"""Splits: what a data set is to the engine, and how parts are cut from it."""
+"""Splits: the labelled images of a data set for training, validation and test."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from mgd.errors import InputError
 
 
 class Split(ABC):
-    """Labelled images, numbered from 0."""
+    """Labelled images, numbered from 0. `labels` has the class number of each."""
 
     labels: Sequence[int]
 
@@ -24,12 +24,17 @@ class Split(ABC):
         """Returns one image, uint8 (3, H, W)."""
 
     def name(self, index: int) -> str:
-        """Returns what to call an image in a message."""
+        """Returns the name of an image for messages."""
         return f"image {index}"
 
 
 class TensorSplit(Split):
-    """Images in memory, uint8 (N, 3, H, W)."""
+    """Images in memory.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        labels: N class numbers.
+    """
 
     def __init__(self, images: Tensor, labels: Sequence[int]):
         self.images, self.labels = images, labels
@@ -40,7 +45,12 @@ class TensorSplit(Split):
 
 
 class Subset(Split):
-    """Some images of another split."""
+    """Some images of another split.
+
+    Args:
+        whole: The other split.
+        indices: Numbers of the images in it.
+    """
 
     def __init__(self, whole: Split, indices: Sequence[int]):
         self.whole, self.indices = whole, indices
@@ -51,15 +61,19 @@ class Subset(Split):
         return self.whole.image(self.indices[index])
 
     def name(self, index: int) -> str:
-        """Returns what the whole calls it."""
+        """Returns the name that the image has in the other split."""
         return self.whole.name(self.indices[index])
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set. Epochs are chosen on `valid`; `test`, if there is one, chooses nothing."""
+    """A data set: its classes and its splits.
+
+    The best epoch is chosen on `valid`. `test`, if there is one, is only measured.
+    """
 
     classes: list[str]
+    """Names of the classes, in the order of their numbers."""
     train: Split
     valid: Split
     test: Split | None = None
@@ -67,14 +81,14 @@ class Splits:
     """The training transform that suits these images; see `transforms.train_transform`."""
 
     def hold_out(self, share: float, seed: int) -> "Splits":
-        """Cuts a validation part from `train`, so that the old `valid` becomes the test.
+        """Cuts a new `valid` from `train`; the old `valid` becomes `test`, unless there is one.
 
         Args:
-            share: Of each class, in (0, 1).
+            share: Share of the training images of each class to cut, in (0, 1).
             seed: The same seed cuts the same images.
 
         Raises:
-            InputError: If a class is too small to be cut.
+            InputError: If a class would have no training images left.
         """
         kept, held = _cut(self.train.labels, share, seed)
         left = {self.train.labels[index] for index in kept}
@@ -92,10 +106,11 @@ class Splits:
         )
 
     def take(self, num_images: int, seed: int) -> "Splits":
-        """Keeps so many training images, the same share of each class.
+        """Keeps a part of the training images, the same share of each class.
 
         Args:
-            num_images: From the number of classes to that of the training images.
+            num_images: How many to keep, from the number of classes to the number of training
+                images. Rounding in each class can change the total by a few.
             seed: The same seed keeps the same images.
 
         Raises:
@@ -111,7 +126,7 @@ class Splits:
 
 
 def _cut(labels: Sequence[int], share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Splits image numbers into (rest, taken), at random, `share` of each class taken."""
+    """Splits image numbers at random into (rest, taken); `taken` has `share` of each class."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator).tolist()
     members: dict[int, list[int]] = {}

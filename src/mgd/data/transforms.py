@@ -1,4 +1,8 @@
-"""Image transforms, on uint8 tensors; floating point starts on the device, batch by batch."""
+"""Image transforms for training and evaluation.
+
+They work on uint8 tensors. `Normalize` makes floating-point numbers later, of a batch on the
+device.
+"""
 
 from typing import Literal
 
@@ -13,15 +17,19 @@ STD = (0.229, 0.224, 0.225)
 
 
 def _recipe(augment: Augment, size: int) -> Augment:
-    """Chooses for "auto": up to 40 px the CIFAR recipe; a random scale is too rough for those."""
+    """Resolves "auto": up to 40 px "cifar" (a random scale loses too much), else "imagenet"."""
     return ("cifar" if size <= 40 else "imagenet") if augment == "auto" else augment
 
 
 def train_transform(size: int, augment: Augment = "auto") -> v2.Transform:
     """Builds the training transform: uint8 (3, H, W) -> uint8 (3, size, size).
 
-    "imagenet": RandomResizedCrop and flip. "cifar": resize, pad by an eighth, random crop, flip.
-    "shift": the same without the flip. "none": as in evaluation.
+    Args:
+        size: Height and width of the result, in pixels.
+        augment: "imagenet": crop at a random scale, and a random horizontal flip. "cifar": resize,
+            pad by an eighth of the size, random crop, random horizontal flip. "shift": as "cifar",
+            without the flip. "none": as in evaluation. "auto": "cifar" up to 40 px, else
+            "imagenet".
     """
     recipe = _recipe(augment, size)
     if recipe == "imagenet":
@@ -37,7 +45,10 @@ def train_transform(size: int, augment: Augment = "auto") -> v2.Transform:
 def eval_transform(size: int, augment: Augment = "auto") -> v2.Transform:
     """Builds the evaluation transform: uint8 (3, H, W) -> uint8 (3, size, size).
 
-    "imagenet": the shorter side to size · 256 / 224, then the centre. Otherwise the whole image.
+    Args:
+        size: Height and width of the result, in pixels.
+        augment: As in `train_transform`. With "imagenet" the shorter side is resized to
+            size · 256 / 224, and the centre is cut out. Otherwise the whole image is resized.
     """
     if _recipe(augment, size) == "imagenet":
         shorter = round(size * 256 / 224)
@@ -47,9 +58,9 @@ def eval_transform(size: int, augment: Augment = "auto") -> v2.Transform:
 
 
 def _middle(image: Tensor) -> Tensor:
-    """Cuts the ends of a long image, which the centre crop drops anyway.
+    """Cuts off the ends of a very long image, which the centre crop removes anyway.
 
-    Scaled by its shorter side, one of 20 000 x 1 pixels would take gigabytes before that.
+    Without it, an image of 20 000 x 1 pixels, resized by its shorter side, would take gigabytes.
     """
     height, width = image.shape[-2:]
     longest = 2 * min(height, width)
@@ -60,7 +71,7 @@ def _middle(image: Tensor) -> Tensor:
 
 
 class Normalize(nn.Module):
-    """Turns uint8 images into ImageNet-normalised float32, on the images' device."""
+    """Normalises uint8 images to float32, with ImageNet's mean and standard deviation."""
 
     mean: Tensor
     std: Tensor
@@ -71,5 +82,5 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> float32."""
+        """Returns float32 of uint8 images; both (B, 3, H, W)."""
         return images.float().sub_(self.mean).div_(self.std)

@@ -22,12 +22,15 @@ class PointPair:
     """
 
     teacher: Tap
+    """Where the teacher is read."""
     student: Tap
+    """Where the student is read."""
     norm: str | None = None
     """Path of the teacher's BatchNorm that gives the margins; `None` measures them instead."""
     teacher_shape: tuple[int, int, int] = (0, 0, 0)
     """(C, H, W) of one image's features; zeros until the networks are probed."""
     student_shape: tuple[int, int, int] = (0, 0, 0)
+    """The same of the student."""
     """(C, H, W), as `teacher_shape`."""
 
     @property

@@ -45,6 +45,7 @@ class Tap:
     path: str
     """Path of the module, as in `network.named_modules()`."""
     side: Side = "output"
+    """Whether what goes into the module is read, or what comes out of it."""
     layout: Layout | None = None
     """Order of the axes. `NLC` stands for tokens. With `None`, the probe finds the layout."""
     prefix_tokens: int = 0

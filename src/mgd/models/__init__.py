@@ -1,4 +1,4 @@
-"""Networks by name: our own, torchvision's, timm's, and any callable."""
+"""Builds networks by name: those of this package, torchvision's, timm's, or your own function's."""
 
 import difflib
 import importlib
@@ -24,7 +24,7 @@ OWN: dict[str, Builder] = {
     "shufflenet_v2_x0_5": shufflenet_v2_x0_5,
 }
 
-# The same parameters as torchvision's network of this name, so its weights fit.
+# These have the same parameters as torchvision's network of the second name, so its weights fit.
 _TORCHVISION_TWIN = {
     "shufflenet_v2": "shufflenet_v2_x1_0",
     "shufflenet_v2_x0_5": "shufflenet_v2_x0_5",
@@ -43,22 +43,26 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
     """Builds a classifier by name.
 
     Args:
-        name: One of `mgd.models.NAMES`; `cifar_resnet20_x0_5` for a CIFAR ResNet of half width;
-            `torchvision:NAME`; `timm:NAME`; or `package.module:callable`, called with
-            `num_classes=`.
-        num_classes: K, at least 1.
-        weights: `None` for random ones; "pretrained" for the ImageNet weights that torchvision
-            (version 1, those of the published tables) or timm download; or a checkpoint file.
+        name: One of `mgd.models.NAMES`; a CIFAR ResNet of another width, such as
+            `cifar_resnet20_x0_5` for half the width; `torchvision:NAME`; `timm:NAME`; or
+            `package.module:callable`, which is called with `num_classes=`.
+        num_classes: K, the number of classes, at least 1.
+        weights: `None` for random weights; "pretrained" for ImageNet weights, which torchvision
+            (version 1, those of the published tables) or timm downloads; or the path of a
+            checkpoint file.
 
     Returns:
-        A network (B, 3, H, W) -> (B, K) in training mode. Pretrained weights with another
-        class count come with a new head, and the log says so.
+        A network (B, 3, H, W) -> (B, K) in training mode. If pretrained weights have another
+        number of classes, the last layer gets random weights, and the log says so.
 
     Raises:
-        InputError: For an unknown name, an unsuitable file, or weights that cannot be had.
+        InputError: If the name is unknown, the file does not fit, or the weights cannot be loaded.
 
     Example:
+        >>> import torch, mgd
         >>> student = mgd.create_model("mobilenet_v2", num_classes=200)
+        >>> student(torch.randn(2, 3, 64, 64)).shape
+        torch.Size([2, 200])
     """
     if num_classes < 1:
         raise InputError(f"`num_classes` (={num_classes}) must be at least 1")
@@ -81,15 +85,16 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
 
 
 def load_trained(name: str, path: str, num_classes: int = 1000) -> nn.Module:
-    """Builds the network that a checkpoint file belongs to; the class count is the file's.
+    """Builds a network with the weights and the number of classes of a checkpoint file.
 
     Args:
         name: As in `create_model`.
         path: As in `read_weights`.
-        num_classes: The likely class count, which saves building the network twice.
+        num_classes: The expected number of classes. If it is that of the file, the network is
+            built once instead of twice.
 
     Raises:
-        InputError: As the two.
+        InputError: As `create_model` and `read_weights`.
     """
     weights = read_weights(path)
     network = create_model(name, num_classes)
@@ -139,7 +144,7 @@ def _load_torchvision(network: nn.Module, name: str) -> None:
     published = getattr(enum, "IMAGENET1K_V1", None) or next(iter(enum))
     try:
         state = published.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: another hash
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: wrong hash
         raise InputError(
             f"the pretrained weights of '{name}' are not in the cache and cannot be downloaded "
             f"({error}); {_OTHER_WEIGHTS}"
@@ -165,7 +170,7 @@ def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
             raise
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"the pretrained weights of 'timm:{name}' cannot be had ({reason}); {_OTHER_WEIGHTS}"
+            f"the pretrained weights of 'timm:{name}' cannot be loaded ({reason}); {_OTHER_WEIGHTS}"
         ) from error
     return network
 
@@ -175,5 +180,8 @@ def _import(name: str) -> Callable[..., nn.Module]:
     try:
         builder: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"network '{name}' cannot be imported: {error}") from error
+        raise InputError(
+            f"network '{name}' cannot be imported ({error}); give package.module:callable, and "
+            "install the package or add its folder to PYTHONPATH"
+        ) from error
     return builder

@@ -1,4 +1,8 @@
-"""The small ResNets for 32×32 images (He et al., CVPR 2016, section 4.2), at any width."""
+"""The small ResNets for 32×32 images, with a width factor.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2,
+https://arxiv.org/abs/1512.03385.
+"""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,12 +33,12 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet-(6n + 2) with three stages, at strides 1, 2 and 4.
+    """ResNet of depth 6n + 2, with n blocks in each of three stages, at strides 1, 2 and 4.
 
     Args:
-        depth: 8, 14, 20, 32, 44, 56, 110: two more than a multiple of six.
-        width: Multiplies the channels 16, 32, 64.
-        num_classes: Length of the output.
+        depth: 6n + 2, such as 8, 14, 20, 32, 44, 56, 110.
+        width: Factor on the channels of the stages, 16, 32 and 64; above 0.
+        num_classes: Number of classes, K.
     """
 
     def __init__(self, depth: int, width: float = 1, num_classes: int = 10):

@@ -32,9 +32,13 @@ class DepthwiseSeparable(nn.Module):
 
 
 class MobileNetV1(nn.Module):
-    """MobileNet-V1 (Howard et al., 2017, https://arxiv.org/abs/1704.04861), width 1.
+    """MobileNet-V1 of width 1, for images of any size.
 
-    Takes any input size; 4.2 million parameters at 1000 classes.
+    Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision
+    Applications", 2017, https://arxiv.org/abs/1704.04861.
+
+    Args:
+        num_classes: Number of classes, K. With 1000 there are 4.2 million parameters.
     """
 
     def __init__(self, num_classes: int = 1000):
@@ -57,10 +61,14 @@ class MobileNetV1(nn.Module):
 
 
 def mobilenet_v2_eccv(num_classes: int = 1000) -> MobileNetV2:
-    """Builds MobileNet-V2 as the paper's authors ran it, with torchvision's parameter names.
+    """Builds MobileNet-V2 with the strides of the MGD paper's authors.
 
-    The 64-channel group keeps the resolution and the 96-channel group halves it, which costs
-    416 instead of 301 million multiply-adds at 224 px.
+    The 96-channel group halves the resolution, instead of the 64-channel group. This takes 416
+    instead of 301 million multiply-adds at 224 px. The parameters have torchvision's names and
+    shapes.
+
+    Args:
+        num_classes: Number of classes, K.
     """
     settings = [
         [1, 16, 1, 1],

@@ -1,9 +1,12 @@
-"""Where the built-in networks are tapped, as data.
+"""The published distillation points of the built-in networks.
 
-Each table gives, per stride, the pre-activation tensor that the paper distils there; a pair of
-networks is distilled at the strides that both tables have. For the paper's four pairs these are
-its points. It lists, and ignores, one more for MobileNet-V2 and ShuffleNet-V2; since the deepest
-point weighs 1 and each one before half as much, leaving the first out changes no weight.
+Each table gives, for a stride, the pre-activation that the paper distils at this stride. A teacher
+and a student are distilled at the strides that are in the tables of both. For the paper's four
+pairs of networks these are its points.
+
+The authors' code lists one more point for MobileNet-V2 and ShuffleNet-V2, the first, and ignores
+it. It is left out here. The deepest point has weight 1 and each point before it half of the next,
+so this changes no weight.
 """
 
 import re
@@ -17,7 +20,7 @@ _RESNET_BLOCKS = {
 }
 
 Taps = dict[int, str]
-"""Stride -> tap."""
+"""Stride -> path of the tap."""
 
 TAPS: dict[str, Taps] = {
     **{
@@ -36,7 +39,7 @@ TAPS: dict[str, Taps] = {
         16: "features.11.conv.1.2",
         32: "features.17.conv.1.2",
     },
-    # In the standard network block 7 is at stride 16; block 6 has its 192 channels at stride 8.
+    # In the standard network block 7 is at stride 16. Block 6 is at 8, also with 192 channels.
     "mobilenet_v2": {
         8: "features.6.conv.1.2",
         16: "features.11.conv.1.2",
@@ -48,7 +51,7 @@ TAPS: dict[str, Taps] = {
 
 
 def taps_of(name: str) -> Taps:
-    """Returns the taps of a built-in network by stride, empty for others."""
+    """Returns the taps of a built-in network by stride; empty for any other network."""
     if cifar := re.fullmatch(r"cifar_resnet(\d+)(_x\d+_\d+)?", name):
         num_blocks = (int(cifar[1]) - 2) // 6
         return {1 << i: f"layer{i + 1}.{num_blocks - 1}.relu" for i in range(3)}
@@ -58,10 +61,17 @@ def taps_of(name: str) -> Taps:
 
 
 def known_points(teacher: str, student: str) -> list[tuple[str, str]]:
-    """Returns (teacher path, student path) pairs of two built-in networks, shallow to deep.
+    """Returns the published points of two built-in networks, for `mgd.Distiller(points=...)`.
 
-    Empty where the tables share fewer than two strides, as those of a network for small images and
-    one for large ones: what they share is at other depths. Discovery is for those.
+    Returns:
+        Pairs (teacher path, student path) from shallow to deep. Empty if the tables have fewer
+        than two strides in common, as for a network for 32 px images and one for 224 px images.
+        Equal strides are then at unlike depths; use `mgd.discover_points` instead.
+
+    Example:
+        >>> from mgd.models.pairs import known_points
+        >>> known_points("resnet50", "mobilenet_v1")[0]
+        ('layer1.2.relu', 'blocks.2.pointwise.2')
     """
     teachers, students = taps_of(teacher), taps_of(student)
     shared = sorted(teachers.keys() & students.keys())

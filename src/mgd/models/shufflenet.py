@@ -1,4 +1,7 @@
-"""ShuffleNet-V2 whose stages end before the ReLU: torchvision's function and parameters."""
+"""ShuffleNet-V2 whose stages end before the ReLU, so that pre-activations can be tapped.
+
+It computes the same function as torchvision's network, and has the same parameters.
+"""
 
 from typing import Any
 
@@ -9,10 +12,10 @@ from torchvision.models.shufflenetv2 import InvertedResidual, channel_shuffle
 
 
 class PreActivationUnit(InvertedResidual):
-    """A unit that leaves its last ReLU to whoever reads its output.
+    """A unit without its last ReLU; the module that reads its output applies the ReLU instead.
 
-    The half that bypasses a unit is then not rectified yet either, but the reader's ReLU is
-    the same on both halves, so the function of the network does not change.
+    Half of the channels bypass a unit of stride 1, so they stay before the ReLU as well. The reader
+    applies its ReLU to all channels, so the function of the network does not change.
     """
 
     def __init__(self, inp: int, oup: int, stride: int):
@@ -35,12 +38,16 @@ class PreActivationUnit(InvertedResidual):
 
 
 class PreActivationShuffleNetV2(ShuffleNetV2):
-    """Pre-activation view of torchvision's ShuffleNet-V2; weights load both ways, strictly."""
+    """ShuffleNet-V2 of pre-activation units.
+
+    State dicts of torchvision's network load into this one with `strict=True`, and the reverse.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs, inverted_residual=PreActivationUnit)
         self.relu = nn.ReLU()
 
+    # torchvision's `forward` calls it; without it the last ReLU would be missing.
     def _forward_impl(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.conv1(x))
         x = self.relu(self.stage4(self.stage3(self.stage2(x))))
@@ -49,10 +56,10 @@ class PreActivationShuffleNetV2(ShuffleNetV2):
 
 
 def shufflenet_v2(num_classes: int = 1000) -> ShuffleNetV2:
-    """Builds ShuffleNet-V2 x1.0 with stage ends before the ReLU."""
+    """Builds ShuffleNet-V2 x1.0 whose stages end before the ReLU."""
     return PreActivationShuffleNetV2([4, 8, 4], [24, 116, 232, 464, 1024], num_classes)
 
 
 def shufflenet_v2_x0_5(num_classes: int = 1000) -> ShuffleNetV2:
-    """Builds ShuffleNet-V2 x0.5 with stage ends before the ReLU."""
+    """Builds ShuffleNet-V2 x0.5 whose stages end before the ReLU."""
     return PreActivationShuffleNetV2([4, 8, 4], [24, 48, 96, 192, 1024], num_classes)

@@ -1,4 +1,4 @@
-"""Weights from files, our own and others', as a plain state dict; nothing in a file is executed."""
+"""Reads weights from checkpoint files of this and other projects; no code in a file is executed."""
 
 import argparse
 import logging
@@ -23,12 +23,19 @@ StateDict = dict[str, Tensor]
 def read_weights(path: str | Path) -> StateDict:
     """Reads the weights of a network from a checkpoint of this or another project.
 
-    Known are a bare state dict, `{"state_dict": ...}` (timm's and the reference trainers'
-    `.pth.tar`), our own run checkpoints (`{"student": ...}`) and safetensors, each with or
-    without the `module.` of DataParallel in front of the names.
+    These formats are understood: a bare state dict; `{"state_dict": ...}` or `{"model": ...}`, as
+    in the `.pth.tar` files of timm and of PyTorch's examples; checkpoints of this package
+    (`{"student": ...}`); and safetensors. The prefix `module.` of DataParallel and the prefix
+    `_orig_mod.` of torch.compile are removed from the names.
+
+    Args:
+        path: The file. The suffix `.safetensors` selects that format.
+
+    Returns:
+        The weights by name, on the CPU.
 
     Raises:
-        InputError: If the file is missing, holds no weights, or would have to run code.
+        InputError: If the file is missing, has no weights, or cannot be read without running code.
     """
     path = Path(path)
     if not path.is_file():
@@ -45,7 +52,7 @@ def read_weights(path: str | Path) -> StateDict:
             "{'state_dict': ...} or a safetensors file"
         )
     weights = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    for prefix in ("_orig_mod.", "module.", "_orig_mod."):  # compiled inside or outside
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):  # compiled before or after
         if all(key.startswith(prefix) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}
     return weights
@@ -55,17 +62,19 @@ def _load_safetensors(path: Path) -> StateDict:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise InputError(f"'{path}' is no whole safetensors file: {error}") from error
+        raise InputError(
+            f"'{path}' is damaged or not a complete safetensors file ({error}); use another copy"
+        ) from error
 
 
 def load_plain(path: Path) -> Any:
-    """Loads tensors and primitives from a `torch.save` file, and refuses anything else.
+    """Loads tensors and plain values from a `torch.save` file, and refuses anything else.
 
     Raises:
         InputError: If the file is damaged or holds objects that need code to load.
     """
     try:
-        # timm stores its command line, a plain namespace, beside the weights.
+        # timm stores its command line beside the weights, as an argparse.Namespace.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; the error below says more
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -81,12 +90,15 @@ def load_plain(path: Path) -> Any:
 
 
 def num_classes_of(weights: StateDict, network: nn.Module, num_classes: int) -> int:
-    """Returns the class count a checkpoint was trained on.
+    """Returns the number of classes that a checkpoint was trained on.
+
+    It is the first dimension of the parameters in which the checkpoint and the network differ.
 
     Args:
-        weights: The checkpoint's. Their order says nothing: safetensors sorts by name.
-        network: The checkpoint's network, built for any class count.
-        num_classes: That class count; also the answer where nothing or more than the head differs.
+        weights: The weights of the checkpoint. Their order is not used, because safetensors sorts
+            by name.
+        network: The network of the checkpoint, built for `num_classes`.
+        num_classes: Returned if no parameter differs, or if they differ in several sizes.
     """
     own = network.state_dict()
     sizes = {
@@ -98,14 +110,19 @@ def num_classes_of(weights: StateDict, network: nn.Module, num_classes: int) -> 
 
 
 def load_weights(network: nn.Module, weights: StateDict, source: str) -> None:
-    """Loads weights that must fit, key by key and shape by shape.
+    """Loads weights whose names and shapes must all be those of the network.
+
+    Args:
+        network: Takes the weights.
+        weights: Weights by name.
+        source: What to call the weights in an error, such as the path of their file.
 
     Raises:
-        InputError: Listing the first of the keys that do not fit.
+        InputError: If names or shapes differ; the message lists the first of them.
     """
     own = network.state_dict()
     wrong = {
-        # torch counts from zero where an old file has no `num_batches_tracked`.
+        # Old files have no `num_batches_tracked`; torch sets it to zero.
         "missing in the file": [
             key for key in own if key not in weights and not key.endswith(".num_batches_tracked")
         ],
@@ -130,7 +147,18 @@ def load_weights(network: nn.Module, weights: StateDict, source: str) -> None:
 
 
 def load_backbone(network: nn.Module, weights: StateDict, source: str) -> None:
-    """Loads pretrained weights, leaving a head with another number of classes new, and says so."""
+    """Loads pretrained weights, except those of another shape, such as the last layer's.
+
+    The parameters left out keep their values, and the log names them.
+
+    Args:
+        network: Takes the weights.
+        weights: Weights by name.
+        source: What to call the weights in messages.
+
+    Raises:
+        InputError: If names differ; the message lists the first of them.
+    """
     own = network.state_dict()
     head = [key for key in weights if key in own and weights[key].shape != own[key].shape]
     merged = {**weights, **{key: own[key] for key in head}}

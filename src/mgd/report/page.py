@@ -34,7 +34,13 @@ def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[st
         RunError: If the page cannot be written.
 
     Example:
-        >>> write_report([read_run("runs/mine")], Path("report.html"), "My run")
+        >>> import tempfile
+        >>> from mgd.runfolder import Run
+        >>> run = Run(folder=Path("runs/mine"), options={}, epochs=[], result=None, matching=None)
+        >>> path = Path(tempfile.mkdtemp()) / "report.html"
+        >>> write_report([run], path, "My run")
+        >>> "<h1>My run</h1>" in path.read_text()
+        True
     """
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes)]
     summaries = summarize(runs)

@@ -29,9 +29,16 @@ class RunFolder:
         RunError: If the options cannot be written.
 
     Example:
-        >>> folder = RunFolder(Path("runs/mine"), config.flat(), columns)
-        >>> folder.add_epoch(record)
+        >>> import tempfile
+        >>> from mgd.runfolder import RunResult, read_result
+        >>> result = RunResult(
+        ...     best_epoch=0, valid_top1=70.0, valid_top5=95.0, trained_parameters=100, seconds=9.5
+        ... )
+        >>> folder = RunFolder(Path(tempfile.mkdtemp()), {"arch": "resnet18"}, ["epoch", "loss"])
+        >>> folder.write_result(result)
         >>> folder.close()
+        >>> read_result(folder.path).valid_top1
+        70.0
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any], columns: Sequence[str]):

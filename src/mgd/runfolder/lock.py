@@ -23,7 +23,13 @@ def lock_folder(folder: Path) -> BaseFileLock:
         OSError: If the lock file cannot be made.
 
     Example:
-        >>> lock = lock_folder(Path("runs/resnet18-base"))
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> lock = lock_folder(folder)
+        >>> lock_folder(folder)
+        Traceback (most recent call last):
+        ...
+        mgd.errors.InputError: run folder ... is in use by another run; ...
         >>> lock.release()
     """
     # Any thread of the process may release it.

@@ -69,8 +69,10 @@ def read_run(folder: str | Path) -> Run:
         InputError: If it is not a run folder, or a file in it cannot be read.
 
     Example:
-        >>> run = read_run("runs/resnet18-base")
-        >>> run.epochs[-1].valid_top1
+        >>> read_run("/nowhere")
+        Traceback (most recent call last):
+        ...
+        mgd.errors.InputError: '/nowhere' is no run folder (no args.yaml and summary.csv); give ...
     """
     folder = Path(folder)
     if not (folder / names.ARGS).is_file() or not (folder / names.SUMMARY).is_file():

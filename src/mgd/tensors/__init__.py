@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: the formulas of the method, one idea a file, without networks."""
+"""The formulas of the method: functions of tensors, without networks, one formula per module."""

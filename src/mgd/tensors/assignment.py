@@ -1,4 +1,4 @@
-"""Assignment: from channel distances to the teacher channels that each student channel follows."""
+"""Assignment: which teacher channels each student channel follows, given channel distances."""
 
 from collections.abc import Callable
 
@@ -19,28 +19,35 @@ def assign(
 ) -> Int64[Tensor, "group student"]:
     """Gives each student channel its teacher channels, at the least total distance.
 
-    A rectangular linear assignment (Yue et al., ECCV 2020, section 3.2): the student rows are
-    repeated G times and every teacher channel is used at most once, so all T channels are
-    considered even when T is not a multiple of S. A student wider than its teacher (S > T)
-    gets one teacher channel each, and each teacher channel at most ceil(S / T) students.
+    It solves a rectangular linear assignment (Yue et al., ECCV 2020, section 3.2): the rows of
+    the student are repeated G times, and every teacher channel is used at most once. So all T
+    channels are considered, also when T is not a multiple of S. If the student is wider than the
+    teacher (S > T), each student channel gets one teacher channel, and each teacher channel is
+    used at most ceil(S / T) times.
 
     Args:
         distance: (S, T), finite; from `channel_distance`.
-        groups: G, teacher channels per student channel, at most T // S. `None` means
-            T // S, at least 1.
-        solver: A name in `SOLVERS`: "scipy" (default), "ortools" (the extra of that name),
-            "original" (leaves out the last T mod S teacher channels, as the original code) or
-            "random" (ignores the distances: the control experiment of the method).
+        groups: G, the number of teacher channels per student channel, from 1 to T // S. `None`
+            means T // S, at least 1.
+        solver: A name in `SOLVERS`. "scipy" and "ortools" find the least total distance;
+            "ortools" needs the extra of that name. "original" does so without the last T mod S
+            teacher channels, as the authors' code. "random" ignores the distances and draws from
+            torch's generator, for control experiments.
 
     Returns:
-        (G, S) teacher channel numbers on the device of `distance`, ascending within a student
-        channel.
+        The matching: teacher channel numbers (G, S), on the device of `distance`, in ascending
+        order for each student channel.
 
     Raises:
-        InputError: For a distance that is not finite, groups out of range or an unknown solver.
+        InputError: If a distance is not finite, `groups` is out of range, or the solver is
+            unknown.
 
     Example:
-        >>> mgd.assign(mgd.channel_distance(student, teacher)).shape   # (T // S, S)
+        >>> import torch, mgd
+        >>> distance = torch.tensor([[0.1, 2.0, 0.3, 2.0], [2.0, 0.2, 2.0, 0.4]])
+        >>> mgd.assign(distance)  # 2 student channels, 4 teacher channels
+        tensor([[0, 1],
+                [2, 3]])
     """
     num_student, num_teacher = distance.shape
     if groups is None:
@@ -69,14 +76,14 @@ def _solve_scipy(cost: Cost) -> Columns:
     from scipy.optimize import linear_sum_assignment
 
     if cost.shape[0] == cost.shape[1]:
-        # Where every column is taken, what its entries have in common changes no choice; without
-        # it the solver's searches end sooner.
+        # Every column is used, so a constant taken from a column changes no choice. With the
+        # smallest entry of each column subtracted, the solver is faster.
         cost = cost - cost.min(axis=0)
     return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
 
 
 def _solve_ortools(cost: Cost) -> Columns:
-    """Solves on integers: costs are scaled to 2**30 steps per unit, about nine digits."""
+    """Solves on integers: a cost of 1 becomes 2**30, so about nine digits are kept."""
     try:
         from ortools.graph.python.linear_sum_assignment import SimpleLinearSumAssignment
     except ImportError as error:
@@ -85,7 +92,7 @@ def _solve_ortools(cost: Cost) -> Columns:
             "pip install 'matching-guided-distillation[ortools]' or use solver 'scipy'"
         ) from error
     rows, columns = cost.shape
-    # OR-Tools wants a square problem: rows that cost nothing take the channels left over.
+    # OR-Tools needs a square matrix: added rows of cost 0 take the columns that are left over.
     square = np.zeros((columns, columns), dtype=np.int64)
     square[:rows] = np.rint((cost - cost.min()) * 2**30)
     left, right = np.indices(square.shape, dtype=np.int32)
@@ -97,13 +104,13 @@ def _solve_ortools(cost: Cost) -> Columns:
 
 
 def _solve_original(cost: Cost) -> Columns:
-    """Leaves out the last channels, so that every student channel has as many candidates."""
+    """Leaves out the last T mod S teacher channels, as the authors' code."""
     rows, columns = cost.shape
     return _solve_scipy(cost[:, : columns - columns % rows])
 
 
 def _solve_random(cost: Cost) -> Columns:
-    """Draws from torch's generator, so that seeds and checkpoints cover it."""
+    """Draws from torch's generator, whose state is set by seeds and saved in checkpoints."""
     return torch.randperm(cost.shape[1])[: cost.shape[0]].numpy()
 
 
@@ -113,3 +120,4 @@ SOLVERS: dict[str, Callable[[Cost], Columns]] = {
     "original": _solve_original,
     "random": _solve_random,
 }
+"""Name -> (cost of each row and column) -> the column of each row; see `assign`."""

@@ -1,4 +1,4 @@
-"""Losses on logits, to combine with any distillation of features: one value per image."""
+"""Losses on logits, one value per image. Each can be added to any distillation of features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 _IMPOSSIBLE = -1e9
-"""A logit of probability 0; minus infinity would make the divergence NaN."""
+"""A logit whose probability is 0. With minus infinity the divergence would be NaN."""
 
 Logits = Float[Tensor, "batch classes"]
 PerImage = Float[Tensor, " batch"]
@@ -24,13 +24,18 @@ def logit_kd(student_logits: Logits, teacher_logits: Logits, temperature: float 
     Args:
         student_logits: (B, K).
         teacher_logits: (B, K); no gradient flows into it.
-        temperature: T > 0; above 1 the unlikely classes weigh more.
+        temperature: T > 0. A value above 1 gives unlikely classes more weight.
 
     Returns:
         (B,) float32, at least zero.
 
     Raises:
         ValueError: If the temperature is not positive.
+
+    Example:
+        >>> import torch, mgd
+        >>> mgd.logit_kd(torch.zeros(1, 3), torch.tensor([[3.0, 0.0, 0.0]]))
+        tensor([0.9743])
     """
     _check(temperature)
     with torch.autocast(student_logits.device.type, enabled=False):
@@ -45,25 +50,32 @@ def decoupled_kd(
     temperature: float = 4.0,
     beta: float = 8.0,
 ) -> PerImage:
-    """Pulls apart what KD couples: how sure of the label, and how the rest is shared out.
+    """Distils the probability of the label and the ranking of the other classes separately.
 
-    `T^2 (TCKD + beta NCKD)`: the KL divergence of (label, not label), and that of the softmax over
-    the other classes alone, which KD multiplies by the teacher's doubt. Zhao et al., "Decoupled
-    Knowledge Distillation", CVPR 2022, https://arxiv.org/abs/2203.08679, with its alpha = 1.
+    `T^2 (TCKD + beta NCKD)`. TCKD is the KL divergence of the two probabilities (label, any other
+    class). NCKD is the KL divergence of the softmax over the other classes alone. Plain KD
+    multiplies NCKD by the teacher's probability of the other classes, which is small for a
+    confident teacher; here beta takes its place. Zhao et al., "Decoupled Knowledge Distillation",
+    CVPR 2022, https://arxiv.org/abs/2203.08679, with its alpha = 1.
 
     Args:
         student_logits: (B, K).
         teacher_logits: (B, K); no gradient flows into it.
         labels: (B,), in [0, K).
-        temperature: T > 0; published with 4 for CIFAR-100 and 1 for ImageNet.
-        beta: Published with 0.5 for ImageNet and 1 to 8 for CIFAR-100: the surer the teacher,
-            the more.
+        temperature: T > 0. Published values are 4 for CIFAR-100 and 1 for ImageNet.
+        beta: Weight of NCKD. Published values are 0.5 for ImageNet and 1 to 8 for CIFAR-100,
+            larger for a more confident teacher.
 
     Returns:
         (B,) float32, at least zero.
 
     Raises:
         ValueError: If the temperature is not positive.
+
+    Example:
+        >>> student, teacher = torch.zeros(1, 3), torch.tensor([[4.0, 2.0, 1.0]])
+        >>> mgd.decoupled_kd(student, teacher, labels=torch.tensor([0]))
+        tensor([1.7356])
     """
     _check(temperature)
     with torch.autocast(student_logits.device.type, enabled=False):
@@ -75,24 +87,29 @@ def decoupled_kd(
 
 
 def dist_kd(student_logits: Logits, teacher_logits: Logits, temperature: float = 1.0) -> PerImage:
-    """Asks for the teacher's ranking of classes and of images, not for its probabilities.
+    """Pulls the student to probabilities that correlate with the teacher's; they may differ.
 
     `T^2 ((1 - corr over the classes of an image) + mean over classes of (1 - corr over the images
-    of a class))`, Pearson's correlation of the softened probabilities. Huang et al., "Knowledge
-    Distillation from A Stronger Teacher", NeurIPS 2022, https://arxiv.org/abs/2205.10536, with
-    its beta = gamma = 1.
+    of a class))`, where corr is Pearson's correlation of the probabilities at temperature T.
+    Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022,
+    https://arxiv.org/abs/2205.10536, with its beta = gamma = 1.
 
     Args:
-        student_logits: (B, K), B > 1 for the second term, which is over this batch alone (under
-            DDP over one rank's).
+        student_logits: (B, K). The second term compares the images of this batch, so it needs
+            B > 1. Under DDP these are the images of one rank.
         teacher_logits: (B, K); no gradient flows into it.
-        temperature: T > 0; published with 4 for CIFAR-100 and 1 for ImageNet.
+        temperature: T > 0. Published values are 4 for CIFAR-100 and 1 for ImageNet.
 
     Returns:
         (B,) float32, in [0, 4 T^2]; the second term is the same for every image.
 
     Raises:
         ValueError: If the temperature is not positive.
+
+    Example:
+        >>> teacher = torch.tensor([[4.0, 2.0, 1.0], [0.0, 3.0, 1.0]])
+        >>> mgd.dist_kd(teacher, teacher).abs() < 1e-5
+        tensor([True, True])
     """
     _check(temperature)
     with torch.autocast(student_logits.device.type, enabled=False):
@@ -105,12 +122,12 @@ def dist_kd(student_logits: Logits, teacher_logits: Logits, temperature: float =
 
 @dataclass(frozen=True)
 class LogitLoss:
-    """A loss on the logits, to choose by name."""
+    """A loss on the logits, which users choose by name."""
 
     title: str
     loss: Callable[..., Tensor]
-    """`(student, teacher, temperature) -> (B,)`; with `needs_labels` the labels (B,) stand after
-    the teacher, and `beta` can be set."""
+    """`(student, teacher, temperature) -> (B,)`. If `needs_labels` is true, it is
+    `(student, teacher, labels, temperature, beta) -> (B,)`, with labels (B,)."""
     needs_labels: bool = False
 
 
@@ -119,6 +136,7 @@ LOGIT_LOSSES: dict[str, LogitLoss] = {
     "dkd": LogitLoss("decoupled, Zhao et al. 2022", decoupled_kd, needs_labels=True),
     "dist": LogitLoss("correlations, Huang et al. 2022", dist_kd),
 }
+"""Name, as in `--kd`, -> loss on the logits."""
 
 
 def _check(temperature: float) -> None:
@@ -136,17 +154,20 @@ def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _binary(logits: Tensor, is_label: Tensor) -> Tensor:
-    """Returns log-probabilities (B, 2) of the label and of all else, exact for sure networks."""
+    """Returns log-probabilities (B, 2) of the label and of all other classes together.
+
+    Computed from logits: `log(1 - p)` would lose its digits where p is nearly 1.
+    """
     label = logits.where(is_label, 0).sum(1)
     return torch.stack((label, _others(logits, is_label).logsumexp(1)), dim=1).log_softmax(1)
 
 
 def _others(logits: Tensor, is_label: Tensor) -> Tensor:
-    """Gives the label no probability; the shape stays, so that no GPU has to be waited for."""
+    """Sets the label's probability to 0; removing it would change the shape and wait for a GPU."""
     return logits.masked_fill(is_label, _IMPOSSIBLE)
 
 
 def _correlation(left: Tensor, right: Tensor) -> Tensor:
-    """Pearson's correlation of each row; 0 for a constant one."""
+    """Returns Pearson's correlation of each row; 0 for a constant row."""
     left, right = (x - x.mean(1, keepdim=True) for x in (left, right))
     return F.cosine_similarity(left, right, dim=1, eps=1e-8)

@@ -1,4 +1,7 @@
-"""The losses of Matching Guided Distillation: one value per image, so that no batch is nominal."""
+"""The feature loss of Matching Guided Distillation, one value per image.
+
+With one value per image, a mean over any batch gives every image the same weight.
+"""
 
 from typing import Any
 
@@ -16,28 +19,33 @@ def partial_l2(
     margin: Float[Tensor, " student"],
     inplace: bool = False,
 ) -> Float[Tensor, " batch"]:
-    """Pulls the student to its target, except where both would be cut off by the ReLU.
+    """Pulls the student to its target, except where the ReLU makes both zero anyway.
 
-    With `t' = max(target, margin)`: `sum over channels and positions of (s - t')^2 where
-    s > t' or t' > 0`; Heo et al., ICCV 2019, https://arxiv.org/abs/1904.01866. A student that
-    is below a negative target is right already: the ReLU makes both zero.
+    With `t' = max(target, margin)`, the loss of an image is the sum over channels and positions of
+    `(s - t')^2` where `s > t'` or `t' > 0`; Heo et al., ICCV 2019,
+    https://arxiv.org/abs/1904.01866. Where the target is negative and the student is below it,
+    there is no loss: the ReLU makes both zero.
 
     Args:
         student: Normalised student features before the activation, (B, S, H, W).
         target: Reduced teacher features, (B, S, H, W); no gradient flows into it.
         margin: (S,), from `margin_from_norm` and a reducer.
-        inplace: May overwrite `target` with what the backward needs, which saves a tensor.
+        inplace: Whether `target` may be overwritten, which saves the memory of one tensor.
 
     Returns:
-        (B,) float32, summed over channels and positions of each image. It can be differentiated
-        once.
+        (B,) float32, summed over channels and positions of each image. It has a first derivative,
+        but no second.
 
     Example:
-        >>> mgd.partial_l2(norm(student), reducer.features(grouped), margin).mean().backward()
+        >>> import torch, mgd
+        >>> student = torch.tensor([-3.0, -1.0, 1.0]).view(1, 1, 1, 3)
+        >>> target = torch.tensor([-2.0, -2.0, 3.0]).view(1, 1, 1, 3)
+        >>> mgd.partial_l2(student, target, margin=torch.tensor([-1.5]))  # 0 + 0.5 ** 2 + 2 ** 2
+        tensor([4.2500])
     """
     with torch.autocast(student.device.type, enabled=False):
         target, margin = target.detach(), margin.float()[:, None, None]
-        if torch.compiler.is_compiling():  # which fuses the formula better than we can
+        if torch.compiler.is_compiling():  # the compiler fuses the plain formula
             target = torch.maximum(target.float(), margin)
             difference = student.float() - target
             counted = (difference > 0) | (target > 0)
@@ -47,10 +55,10 @@ def partial_l2(
 
 
 class _PartialL2(torch.autograd.Function):
-    """Keeps one tensor, the difference where it counts: half the gradient.
+    """Keeps one tensor for the backward: the difference, 0 where it has no loss.
 
-    Autograd of the formula would keep three, and on a CPU most of its time would go into the
-    memory of nine temporary ones; see `memory_blocks`.
+    Twice this difference is the gradient. Autograd would keep three tensors, and on a CPU it would
+    spend most of its time on the memory of nine temporary ones; see `memory_blocks`.
     """
 
     @staticmethod
@@ -61,8 +69,9 @@ class _PartialL2(torch.autograd.Function):
         for block in memory_blocks(student):
             wanted, kept = torch.maximum(target[block].float(), margin), difference[block]
             torch.sub(student[block].float(), wanted, out=kept)
-            # Below a target that is not positive there is nothing to learn: the lowest difference
-            # that counts is 0 there, else none. A `where` would take five times as long on a CPU.
+            # Where the target is at most 0, a negative difference has no loss, so the lowest
+            # difference is 0; elsewhere there is no lowest. `where` takes five times as long on a
+            # CPU.
             lowest = wanted.clamp_min_(0).sign_().mul_(torch.finfo(wanted.dtype).min)
             torch.maximum(kept, lowest, out=kept)
             losses[block] = torch.square(kept, out=wanted).sum((1, 2, 3))
@@ -79,5 +88,17 @@ class _PartialL2(torch.autograd.Function):
 
 
 def point_weights(num_points: int) -> Float[Tensor, " points"]:
-    """Returns the published weights of the points, `2^-(n - 1 - i)`: the deepest weighs 1."""
+    """Returns the published weights of n points, `2^-(n - 1 - i)`; the deepest point has 1.
+
+    Args:
+        num_points: n.
+
+    Returns:
+        (n,) weights, from the shallowest point to the deepest.
+
+    Example:
+        >>> import mgd
+        >>> mgd.point_weights(3)
+        tensor([0.2500, 0.5000, 1.0000])
+    """
     return 0.5 ** torch.arange(num_points - 1, -1, -1, dtype=torch.float32)

@@ -1,18 +1,19 @@
-"""Working through large tensors in the order and the portions that their memory likes."""
+"""Faster access to memory: cache-sized blocks, and the channels-last memory format."""
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 _BLOCK = 1 << 19
-"""Elements, 2 MB of float32: temporaries of this size stay in a CPU's cache."""
+"""Elements of a block, 2 MB of float32: temporary tensors of this size stay in a CPU's cache."""
 
 
 def memory_blocks(features: Tensor) -> list[slice]:
-    """Cuts a batch of images so that a chain of elementwise operations stays in the cache.
+    """Cuts a batch into blocks of images that fit into a CPU's cache.
 
-    On a CPU every large temporary costs more for fresh memory than for its arithmetic. A GPU
-    gets one block: there each operation more costs a launch.
+    Use it around a chain of elementwise operations. On a CPU, new memory for a large temporary
+    tensor takes longer than the arithmetic. A GPU gets the batch as one block, because there each
+    further operation costs a kernel launch.
     """
     if features.device.type != "cpu" or torch.compiler.is_compiling():
         return [slice(None)]
@@ -24,10 +25,10 @@ def memory_blocks(features: Tensor) -> list[slice]:
 def take_channels(
     features: Float[Tensor, "batch channels height width"], channels: Int64[Tensor, " taken"]
 ) -> Float[Tensor, "batch taken height width"]:
-    """Returns `features[:, channels]` in the memory order of `features`.
+    """Returns `features[:, channels]` in the memory format of `features`.
 
-    `index_select` alone would give channels-last features back in the other order, and every
-    operation on both would read one of them against the grain.
+    `index_select` alone returns channels-last features in the contiguous format. Operations on
+    two tensors of different memory formats are slow.
     """
     rows = features.permute(0, 2, 3, 1)
     if features.is_contiguous() or not rows.is_contiguous():

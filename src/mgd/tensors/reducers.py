@@ -1,9 +1,9 @@
-"""Reducers fold the G teacher channels matched to a student channel into one target.
+"""Reducers make one target of the G teacher channels that are matched to a student channel.
 
 The choices are those of Yue et al., "Matching Guided Distillation", ECCV 2020,
-https://arxiv.org/abs/2008.09958. Sparse matching is the case G = 1. Every reducer is a fold
-over the groups, so that a step reads each teacher value once and never builds the
-(B, G, S, H, W) stack.
+https://arxiv.org/abs/2008.09958. Sparse matching is the case G = 1. Every reducer takes the groups
+one after the other and keeps one intermediate result. So it reads each teacher value once, and
+never needs the memory of a (B, G, S, H, W) tensor.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,11 +15,15 @@ from torch import Tensor
 
 Maps = Float[Tensor, "batch student height width"]
 Fold = Callable[[Tensor, Tensor, int], Tensor]
-"""(kept so far, next group, number of groups with the next one) -> kept"""
+"""One step: (result so far, next group, number of groups including it) -> new result."""
 
 
 def sparse(kept: Maps, candidate: Maps, count: int) -> Maps:
-    """One teacher channel per student channel: there is nothing to fold."""
+    """Refuses a second group: sparse matching has one teacher channel per student channel.
+
+    Raises:
+        ValueError: Always.
+    """
     raise ValueError(
         "reducer 'sm' takes one teacher channel per student channel, but the matching has "
         f"at least {count} groups; solve it with groups=1"
@@ -27,34 +31,34 @@ def sparse(kept: Maps, candidate: Maps, count: int) -> Maps:
 
 
 def random_drop(kept: Maps, candidate: Maps, count: int) -> Maps:
-    """Keeps one of the G at random for every image, channel and position.
+    """Keeps one of the G values at random, for each image, channel and position.
 
-    Reservoir sampling: the n-th candidate replaces the kept one with probability 1 / n, so
-    all are equally likely without knowing G. Drawn in float32: bfloat16 has 256 levels only.
+    This is reservoir sampling: the n-th value replaces the kept one with probability 1 / n. So all
+    are equally likely, and G need not be known. The random numbers are float32, because bfloat16
+    has too few digits.
     """
     taken = torch.rand_like(kept, dtype=torch.float32) * count < 1
     return torch.lerp(kept, candidate, taken.to(kept.dtype))  # exact; `where` is slow on a CPU
 
 
 def absolute_max(kept: Maps, candidate: Maps, count: int) -> Maps:
-    """Keeps, at each position, the activation of largest magnitude, with its sign.
+    """Keeps, at each position, the value of largest magnitude, with its sign.
 
-    Features are tapped before the ReLU, where a strong negative is as telling as a
-    strong positive; a plain maximum would lose it. Of `x` and `-x` it keeps the positive.
-
-    The sum of two numbers has the sign of the larger magnitude. Put this way it takes a quarter
-    of the time of `where` on a CPU, which goes through its choices one by one.
+    Features are tapped before the ReLU. There a large negative value says as much as a large
+    positive one, and a plain maximum would lose it. Of `x` and `-x` it keeps the positive value.
     """
+    # The sum of two numbers has the sign of the larger magnitude. On a CPU this takes a quarter of
+    # the time of `where`.
     return torch.maximum(kept.abs(), candidate.abs()).copysign_(kept + candidate)
 
 
 def simple_max(kept: Maps, candidate: Maps, count: int) -> Maps:
-    """Keeps the largest activation at each position."""
+    """Keeps the largest value at each position."""
     return torch.maximum(kept, candidate)
 
 
 def simple_avg(kept: Maps, candidate: Maps, count: int) -> Maps:
-    """Keeps the running mean of the groups."""
+    """Keeps the mean of the groups so far."""
     return torch.lerp(kept, candidate, 1 / count)
 
 
@@ -65,16 +69,23 @@ def _one_of(margins: Float[Tensor, "group student"]) -> Float[Tensor, " student"
 
 @dataclass(frozen=True)
 class Reducer:
-    """How G matched teacher channels become one target, and G margins one margin."""
+    """How G matched teacher channels become one target, and their G margins one margin."""
 
     title: str
+    """Name to show to a reader."""
     fold: Fold
+    """One step of reducing features: the result so far and the next group -> the new result."""
     fold_margin: Callable[[Tensor], Tensor]
+    """Reduces margins: (G, S) -> (S,)."""
     sparse: bool = False
-    """Whether it takes a single teacher channel per student channel (G = 1)."""
+    """Whether there is a single teacher channel per student channel (G = 1)."""
 
     def reduce(self, groups: Iterable[Tensor]) -> Tensor:
-        """Folds (B, S, H, W) maps, one per group, into one; `groups` may be a generator."""
+        """Reduces the features of all groups to one target (B, S, H, W).
+
+        Args:
+            groups: Features (B, S, H, W) of each group, at least one; may be a generator.
+        """
         stream = iter(groups)
         kept = next(stream)
         for count, candidate in enumerate(stream, start=2):
@@ -84,11 +95,11 @@ class Reducer:
     def features(
         self, grouped: Float[Tensor, "batch group student height width"]
     ) -> Float[Tensor, "batch student height width"]:
-        """Folds a stack of matched teacher features; (B, G, S, H, W) -> (B, S, H, W)."""
+        """Reduces matched teacher features in one tensor; (B, G, S, H, W) -> (B, S, H, W)."""
         return self.reduce(grouped.unbind(1))
 
     def margin(self, margins: Float[Tensor, "group student"]) -> Float[Tensor, " student"]:
-        """Folds the margins of the matched teacher channels; (G, S) -> (S,)."""
+        """Reduces the margins of the matched teacher channels; (G, S) -> (S,)."""
         return self.fold_margin(margins)
 
 
@@ -99,3 +110,4 @@ REDUCERS: dict[str, Reducer] = {
     "sp": Reducer("simple max pooling", simple_max, lambda margins: margins.amax(0)),
     "avg": Reducer("simple average pooling", simple_avg, lambda margins: margins.mean(0)),
 }
+"""Name, as in `--mgd-reducer`, -> reducer."""

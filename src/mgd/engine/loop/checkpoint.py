@@ -38,6 +38,25 @@ def save_checkpoint(state: State, path: Path, keep_previous: bool = False) -> No
     write_whole(path, lambda file: torch.save(state, file), previous)
 
 
+def save_last(state: State, folder: Path) -> None:
+    """Writes a run's last checkpoint, and keeps the one before.
+
+    Raises:
+        RunError: If it cannot be written; the old files stay.
+    """
+    save_checkpoint(state, folder / names.LAST_CHECKPOINT, keep_previous=True)
+
+
+def save_best(state: State, student: nn.Module, folder: Path) -> None:
+    """Writes the checkpoint of a run's best epoch, and its student by itself.
+
+    Raises:
+        RunError: If they cannot be written; the old files stay.
+    """
+    save_checkpoint(state, folder / names.BEST_CHECKPOINT)
+    save_student(student, folder / names.STUDENT)
+
+
 def save_student(student: nn.Module, path: Path) -> None:
     """Writes the plain student, loadable into the stock network with `strict=True`."""
     # Copies, since safetensors refuses tied weights that share memory.

@@ -29,6 +29,11 @@ def build_scheduler(optimizer: SGD, config: ScheduleConfig, steps_per_epoch: int
     return LambdaLR(optimizer, factor, last_epoch=config.start_epoch * steps_per_epoch - 1)
 
 
+def first_lr(epoch: int, config: ScheduleConfig, steps_per_epoch: int) -> float:
+    """Returns the learning rate of an epoch's first step, also for a run resumed later in it."""
+    return config.learning_rate * lr_factor(epoch * steps_per_epoch, config, steps_per_epoch)
+
+
 def lr_factor(step: int, config: ScheduleConfig, steps_per_epoch: int) -> float:
     """Returns what the learning rate is multiplied by at a step, counted from 0.
 

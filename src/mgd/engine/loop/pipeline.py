@@ -1,11 +1,13 @@
 """Pipeline: a run's data, from files to normalised batches on this rank's device."""
 
 import logging
+import multiprocessing
 import os
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -113,16 +115,44 @@ def telling_of_dead_workers() -> Iterator[None]:
         RunError: In its place.
     """
     try:
-        yield
+        with _waiting_for_the_news():
+            yield
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        told: BaseException = error
+        while isinstance(told, RunError) and told.__cause__:  # raised, say, while a file is written
+            told = told.__cause__
+        if "DataLoader worker" not in str(told):
             raise
         # The frames hold the loaders, and with them the workers that are left.
-        traceback.clear_frames(error.__traceback__)
+        for fault in (error, error.__context__):
+            traceback.clear_frames(fault.__traceback__ if fault else None)
         raise RunError(
-            f"a process that loads images died ({str(error).splitlines()[0].strip()}); if memory "
+            f"a process that loads images died ({str(told).splitlines()[0].strip()}); if memory "
             "ran out lower --workers; go on from the last checkpoint with --resume auto"
         ) from error
+
+
+@contextmanager
+def _waiting_for_the_news() -> Iterator[None]:
+    """Lets torch tell of a killed worker, whose connection breaks a moment before it is dead."""
+    try:
+        yield
+    except (ConnectionError, EOFError) as error:
+        workers = {worker.sentinel: worker for worker in multiprocessing.active_children()}
+        gone = wait([*workers], timeout=10) if workers else []
+        dead = [worker for sentinel, worker in workers.items() if sentinel in gone]
+        for worker in dead:  # its files are closed, but it may not be dead yet
+            worker.join()  # torch's own signal handler raises here, as a rule
+        if dead:
+            raise RuntimeError(f"DataLoader worker (pid {dead[0].pid}) is dead") from error
+        raise
+
+
+def _num_cores() -> int:
+    """Returns how many cores this process may use, which `taskset` or a container may limit."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
@@ -133,7 +163,7 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
     """
     options, seed = config.data, config.schedule.seed
     splits = load_splits(options.data)
-    workers = min(options.workers, os.cpu_count() or 1)
+    workers = min(options.workers, _num_cores())
     bad_images: list[str] = []
     if options.skip_bad_images:
         splits, bad_images = drop_bad_images(splits, workers)

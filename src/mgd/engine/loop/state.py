@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from mgd.engine.loop.checkpoint import State
 from mgd.engine.options.config import RunConfig
 from mgd.errors import InputError
+from mgd.runfolder import names
 
 _SAME = ("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-size")
 """Options that a resumed run must share with the run that was saved."""
 
 
+@runtime_checkable  # so that the tests can check it where it is an argument
 class Owner(Protocol):
     """Whatever knows its own state."""
 
@@ -78,11 +80,11 @@ def _telling_of_misfits() -> Iterator[None]:
     except KeyError as error:
         raise InputError(
             f"the checkpoint has no {error}; it is of another program or version: resume from a "
-            "run's last.ckpt"
+            f"run's {names.LAST_CHECKPOINT}"
         ) from error
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         # What torch raises where a state dict is of other shapes, names or types.
         raise InputError(
             "the checkpoint does not fit: its data had other classes, or its --points were "
-            "others; give the options of its args.yaml, or another --experiment"
+            f"others; give the options of its {names.ARGS}, or another --experiment"
         ) from error

@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 
 from mgd import ranks
 from mgd.data.loading import Batch
-from mgd.engine.loop.checkpoint import save_checkpoint, save_student
+from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.meter import Pace, TermMeter
-from mgd.engine.loop.optim import build_optimizer, build_scheduler, lr_factor
+from mgd.engine.loop.optim import build_optimizer, build_scheduler, first_lr
 from mgd.engine.loop.pipeline import Pipeline
 from mgd.engine.loop.progress import Progress
 from mgd.engine.loop.runlog import Reporter, RunLog, epoch_record
@@ -63,8 +63,8 @@ class Trainer:
         last, scaled = home / names.LAST_CHECKPOINT, config.devices.precision == "fp16"
         self.watch = LossWatch(task, config.schedule.on_nan, last, scaled)
         named: dict[str, Owner] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
-        named |= {"precision": fabric.strategy.precision, "data": pipeline}
-        named |= {"meter": self.meter, "watch": self.watch}
+        named |= {"meter": self.meter, "watch": self.watch, "data": pipeline}
+        named["precision"] = fabric.strategy.precision
         self.state = RunState(config, [task, self.progress], named)
 
     @property
@@ -92,61 +92,59 @@ class Trainer:
         means = self._train(log)
         self.watch.check_weights(epoch, self.num_steps)
         scores = self.pipeline.score(self.task.student, self.pipeline.valid)
-        # Of the epoch's first step, also where a resumed run starts later in it.
-        factor = lr_factor(epoch * self.num_steps, self.config.schedule, self.num_steps)
         record = epoch_record(
             means,
             scores,
             teacher,
             epoch=epoch,
-            lr=self.config.schedule.learning_rate * factor,
+            lr=first_lr(epoch, self.config.schedule, self.num_steps),
             skipped_steps=self.watch.skipped if self.watch.mode == "skip" else None,
             seconds=round(time.perf_counter() - start, 3),
             **self.task.columns(),
         )
-        self.watch.skipped = 0
+        self.watch.reset()
         self.meter.reset()
         is_best = self.progress.end_epoch(scores)
         if log is not None:
             log.add_epoch(record)
             if is_best:
-                save_checkpoint(self.state.state_dict(), log.path / names.BEST_CHECKPOINT)
-                save_student(self.task.student, log.path / names.STUDENT)
+                save_best(self.state.state_dict(), self.task.student, log.path)
             # The last of all, so that a run that is killed before repeats the epoch.
-            self._save_last(log)
+            save_last(self.state.state_dict(), log.path)
         self.reporter.end_epoch(record)
 
     def _begin_epoch(self, log: RunLog | None) -> None:
-        seed_step(self.config.schedule.seed, self.progress.epoch, -1, self.fabric.global_rank)
+        self._seed(-1)
         matching = self.task.begin_epoch(self.progress.epoch)
         if matching is not None and log is not None:
             log.write_matching(matching)
 
     def _train(self, log: RunLog | None) -> dict[str, float]:
         """Runs the rest of an epoch and returns its means."""
+        progress, every = self.progress, self.config.output.checkpoint_every
         # Where images were removed since the checkpoint, an epoch has fewer steps.
-        self.progress.step = min(self.progress.step, self.num_steps)
-        batches = self.pipeline.train_batches.at(self.progress.epoch, self.progress.step)
-        every, total = self.config.output.checkpoint_every, self.config.schedule.total_epochs
+        progress.step = min(progress.step, self.num_steps)
+        batches = self.pipeline.train_batches.at(progress.epoch, progress.step)
+        total = self.config.schedule.total_epochs
         self.task.train()
-        self.reporter.start_epoch(self.progress.epoch, total, self.num_steps, self.progress.step)
+        self.reporter.start_epoch(progress.epoch, total, self.num_steps, progress.step)
         pace = Pace()
         for batch in pace.timed(self.pipeline.batches(self.pipeline.train)):
-            size = batches.batch_size(self.progress.step)
-            self.task.begin_step(self.progress.epoch, self.progress.step)
+            size = batches.batch_size(progress.step)
+            self.task.begin_step(progress.epoch, progress.step)
             self._step(batch, size)
-            self.progress.step += 1
+            progress.step += 1
             pace.images += size
-            is_last = self.progress.step == self.num_steps
-            if is_last or self.progress.step % self.config.output.print_freq == 0:
-                self.reporter.step(self.progress.step, {**self._means(), **pace.row()})
-            if every and self.progress.step % every == 0 and not is_last:
+            is_last = progress.step == self.num_steps
+            if is_last or progress.step % self.config.output.print_freq == 0:
+                self.reporter.step(progress.step, {**self._means(), **pace.row()})
+            if every and progress.step % every == 0 and not is_last:
                 self._save_inside_epoch(log)
             if self.stop.received and not is_last:
                 self._save_inside_epoch(log)
                 raise StoppedError(self.stop.received)
         if self.watch.skipped == self.num_steps:
-            raise InputError(f"every step of epoch {self.progress.epoch} was skipped; lower --lr")
+            raise InputError(f"every step of epoch {progress.epoch} was skipped; lower --lr")
         self.task.end_epoch()
         # Each rank's BatchNorms saw its own images; from here on all have rank 0's statistics.
         ranks.share(self.task.trained.buffers())
@@ -155,20 +153,14 @@ class Trainer:
     def _step(self, batch: Batch, size: int) -> None:
         """Takes one optimizer step; nothing here waits for the device."""
         # What is drawn in a step is a function of its number, so a resume draws the same.
-        seed_step(
-            self.config.schedule.seed,
-            self.progress.epoch,
-            self.progress.step,
-            self.fabric.global_rank,
-        )
+        self._seed(self.progress.step)
         images, labels = self.pipeline.prepare(batch)
         self.watch.before_forward()
         self.optimizer.zero_grad(set_to_none=True)  # before the forward, which needs the memory
         logits, terms = self.task.losses(images, labels)
         values = torch.stack(list(terms.values()))
         # Ranks may have one image more or less; DDP averages over ranks, this over images.
-        loss = values.sum() * (self.fabric.world_size / size)
-        self.fabric.backward(loss)
+        self.fabric.backward(values.sum() * (self.fabric.world_size / size))
         if self.watch.is_spoiled(self.progress.epoch, self.progress.step + 1, values):
             with warnings.catch_warnings():  # torch minds a schedule without an update
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
@@ -177,6 +169,9 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         self.meter.update(values, logits, labels)
+
+    def _seed(self, step: int) -> None:
+        seed_step(self.config.schedule.seed, self.progress.epoch, step, self.fabric.global_rank)
 
     def _means(self) -> dict[str, float]:
         """Returns the epoch's means so far, over all ranks.
@@ -198,8 +193,4 @@ class Trainer:
         self.watch.check(self.progress.epoch)
         self.watch.check_weights(self.progress.epoch, self.progress.step)
         if log is not None:
-            self._save_last(log)
-
-    def _save_last(self, log: RunLog) -> None:
-        path = log.path / names.LAST_CHECKPOINT
-        save_checkpoint(self.state.state_dict(), path, keep_previous=True)
+            save_last(self.state.state_dict(), log.path)

@@ -103,6 +103,10 @@ class LossWatch:
                 f"{self._way()}"
             )
 
+    def reset(self) -> None:
+        """Starts an epoch's count of skipped steps."""
+        self.skipped = 0
+
     def state_dict(self) -> dict[str, Any]:
         """Returns how many steps of the epoch were skipped."""
         return {"skipped": self.skipped}

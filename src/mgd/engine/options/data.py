@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from mgd.data.transforms import Augment
 from mgd.engine.options.option import TRAINING, Group, option
+from mgd.runfolder import names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class DataConfig(Group):
     skip_bad_images: bool = option(
         False,
         "read every image once before the run and leave out those that cannot be read; "
-        "bad_images.txt in the run folder lists them",
+        f"{names.BAD_IMAGES} in the run folder lists them",
     )
     batch_size: int = option(
         256,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from mgd.engine.options.option import COMMANDS, TRAINING, Command, Group, Switch, option
+from mgd.runfolder import names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ class ScheduleConfig(Group):
     on_nan: Literal["stop", "skip"] = option(
         "stop",
         "what to do if a loss or gradient is NaN or infinite. stop: end the run; skip: leave out "
-        "that update and count it in skipped_steps of summary.csv (slower: every step waits for "
-        "the device)",
+        f"that update and count it in skipped_steps of {names.SUMMARY} (slower: every step waits "
+        "for the device)",
     )
 
     @property

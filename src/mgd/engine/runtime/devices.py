@@ -98,7 +98,7 @@ def build_fabric(config: DeviceConfig, tracking: str = "pass") -> Fabric:
         devices=_devices(config, gpus, mode),
         num_nodes=_num_nodes(config),
         strategy=strategy,
-        precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
+        precision=PRECISIONS[config.precision],  # type: ignore[arg-type]  # a Literal there
     )
 
 

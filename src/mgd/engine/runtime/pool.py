@@ -19,7 +19,8 @@ def one_thread_pool(processes: int, silenced: int = logging.NOTSET) -> ProcessPo
 
     Example:
         >>> with one_thread_pool(2) as pool:
-        ...     futures = [pool.submit(train, config) for config in configs]
+        ...     pool.submit(torch.get_num_threads).result()
+        1
     """
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(

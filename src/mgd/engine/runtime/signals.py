@@ -26,8 +26,11 @@ class StopSignals:
         active: Whether to; otherwise signals act as they always do.
 
     Example:
+        >>> import os, signal
         >>> with StopSignals() as stop:
-        ...     if stop.received: ...
+        ...     os.kill(os.getpid(), signal.SIGTERM)
+        ...     print(signal.Signals(stop.received).name)
+        SIGTERM
     """
 
     def __init__(self, active: bool = True):

@@ -18,6 +18,7 @@ class CpuSyncBatchNorm(_BatchNorm):
     squares and count per call; the same parameters and buffers.
     """
 
+    # Private, but what the base class asks of every subclass.
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
             raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")

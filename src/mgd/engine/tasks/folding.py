@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from mgd.errors import InputError
 from mgd.inside import Tap, evaluating
+from mgd.inside.outputs import tensors_in
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
@@ -123,7 +123,6 @@ class _Readers(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
-            leaves = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
-            self.count.update({id(leaf) for leaf in leaves})
+        if tensors_in(result):
+            self.count.update({id(tensor) for tensor in tensors_in((args, kwargs))})
         return result
