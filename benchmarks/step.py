@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import mgd
 from benchmarks.common import (
     DEVICE,
     PAIRS,
@@ -29,7 +30,7 @@ from benchmarks.common import (
 )
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.distillation import DistillationTask
-from mgd.engine.tasks.networks import build_distiller, build_networks
+from mgd.engine.tasks.networks import build_distiller
 from mgd.engine.tasks.task import cross_entropy
 
 BATCH = 128 if DEVICE == "cuda" else 8
@@ -57,9 +58,7 @@ class Bench:
     """Makes steps of one pair, each with networks of its own that start from the same weights."""
 
     def __init__(self, teacher: str, student: str):
-        self.config = RunConfig().replace(
-            teacher=teacher, arch=student, use_pretrained=0, fold_teacher=0, **KD
-        )
+        self.config = RunConfig().replace(teacher=teacher, arch=student, fold_teacher=0, **KD)
         torch.manual_seed(0)
         self.images = torch.randn(BATCH, 3, SIZE, SIZE, device=DEVICE)
         self.labels = torch.randint(CLASSES, (BATCH,), device=DEVICE)
@@ -68,9 +67,10 @@ class Bench:
     def networks(self, config: RunConfig) -> tuple[nn.Module, nn.Module]:
         """Returns teacher and student with random weights, always the same ones."""
         torch.manual_seed(0)
-        student, teacher = build_networks(config, CLASSES, torch.device(DEVICE))
-        assert teacher is not None  # every step has one
-        return teacher, student
+        layout = torch.channels_last if config.devices.channels_last else torch.preserve_format
+        names = (config.teacher_name, config.networks.arch)
+        teacher, student = (mgd.create_model(name, CLASSES).to(DEVICE) for name in names)
+        return teacher.to(memory_format=layout), student.to(memory_format=layout)
 
     def floor(self) -> Step:
         """The teacher's forward without gradients and the student's own training step."""
