@@ -1,33 +1,27 @@
-"""Times a KD step under each flag that makes the networks cheaper, over the step without any.
+"""Times a KD step under each option that makes the networks cheaper, over the step without any.
 
 `python -m benchmarks.flags` measures ResNet-50 -> MobileNet-V2 as `benchmarks.step` does.
 """
 
-from dataclasses import fields
-
 from benchmarks.common import DEVICE, PAIRS, arguments, interleaved, keep, median, ratio
-from benchmarks.step import BATCH, BF16, SIZE, Bench, Flags
+from benchmarks.step import BATCH, FLAGS, KD, SIZE, Bench
 
 PAIR = "resnet50 -> mobilenet_v2_eccv"
 PLAIN = "none"
+TOGETHER = ("fold_teacher, channels_last", "fold_teacher, channels_last, compile")
 
 
 def main() -> None:
-    """Measures every flag alone, and those together that need no bf16.
+    """Measures every option alone, and those together that need no bf16.
 
-    Flags of bf16 are left out where it is emulated, which takes minutes a step.
+    Options of bf16 are left out where it is emulated, which takes minutes a step.
     """
     rounds = arguments(__doc__, rounds=5).rounds
-    names = [flag.name for flag in fields(Flags) if BF16 or "bf16" not in flag.name]
-    sets = {PLAIN: Flags()} | {name: Flags(**{name: True}) for name in names}
-    sets |= {
-        "fold_teacher, channels_last": Flags(fold_teacher=True, channels_last=True),
-        "fold_teacher, channels_last, compile": Flags(
-            fold_teacher=True, channels_last=True, compile=True
-        ),
-    }
     bench = Bench(*PAIRS[PAIR])
-    steps = {name: bench.distilling(name, (), kd=True, flags=each) for name, each in sets.items()}
+    steps = {PLAIN: bench.distilling(PLAIN, **KD)}
+    for names in (*FLAGS, *TOGETHER):
+        options = {key: value for name in names.split(", ") for key, value in FLAGS[name].items()}
+        steps[names] = bench.distilling(names, **KD, **options)
     seconds = interleaved(steps, rounds)
     found = {
         "setting": f"{PAIR}, batch {BATCH} at {SIZE} px, {rounds} rounds",

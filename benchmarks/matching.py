@@ -1,6 +1,8 @@
-"""Times the matching: tracking over the two plain forwards, the solvers, and how tracking grows.
+"""Times the matching: adding images to the channel distances, and solving the assignment.
 
-The variable PAIRS, a part of a name, limits the tracking.
+`python -m benchmarks.matching` compares tracking, which is both networks' forwards and the channel
+distances, with the two forwards alone; times the solvers; and doubles each size to see how the time
+of tracking grows. The environment variable PAIRS, a part of a pair's name, limits the first of it.
 """
 
 import os
@@ -36,7 +38,7 @@ def tracking(teacher_name: str, student_name: str, rounds: int) -> dict[str, Any
     student = mgd.create_model(student_name).to(DEVICE)
     images = torch.randn(BATCH, 3, 224, 224, device=DEVICE)
     points = known_points(teacher_name, student_name)
-    distiller = mgd.Distiller(teacher, student, points=points, example=images[:2]).eval()
+    distiller = mgd.Distiller(teacher, student, images[:2], points).eval()
 
     @torch.no_grad()
     def forwards() -> None:

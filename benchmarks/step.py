@@ -1,17 +1,17 @@
-"""Times a training step over the floor: the teacher's forward and the student's own step.
+"""Times a training step of each published pair over the smallest possible one, the floor.
 
-`python -m benchmarks.step` measures the four published pairs at 224 px, batch 8 on a CPU and 128
-on a GPU; the variable PAIRS, a part of a name, limits it,
-and COMPILED=0 leaves out what takes minutes to compile.
+The floor is the teacher's forward without gradients and the student's own training step. The
+distilled steps are made from options, by the functions that a run uses.
+
+`python -m benchmarks.step` measures the four published pairs at 224 px, with batches of 8 images on
+a CPU and of 128 on a GPU. The environment variable PAIRS, a part of a pair's name, limits the
+pairs. COMPILED=0 leaves out the compiled steps, which take minutes to compile.
 """
 
-import copy
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mgd
@@ -29,86 +29,84 @@ from benchmarks.common import (
     state_of,
 )
 from mgd.engine.options.config import RunConfig
-from mgd.engine.tasks.folding import fold_batch_norms
-from mgd.engine.tasks.networks import compile_networks
-from mgd.engine.tasks.objective import Objective
-from mgd.models.pairs import known_points
+from mgd.engine.tasks.distillation import DistillationTask
+from mgd.engine.tasks.networks import build_distiller
+from mgd.engine.tasks.task import cross_entropy
 
 BATCH = 128 if DEVICE == "cuda" else 8
-SIZE = 224
+SIZE, CLASSES = 224, 1000
 # Without instructions for it, as AVX-512 has them, a CPU emulates bf16, and is slower for it.
 BF16 = DEVICE == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
 
-
-@dataclass(frozen=True)
-class Flags:
-    """Those of the command line that change how fast the networks run; none is on."""
-
-    fold_teacher: bool = False
-    channels_last: bool = False
-    compile: bool = False
-    teacher_bf16: bool = False
-    bf16: bool = False
-
-
-FAST = Flags(fold_teacher=True, channels_last=True, compile=True, teacher_bf16=BF16, bf16=BF16)
-"""All that the device has instructions for; see `benchmarks.flags`."""
+KD = {"distiller": "kd"}
+MGD = {"distiller": "mgd"}
+MGD_AND_KD = {"distiller": "mgd", "mgd_with_kd": 1}
+FLAGS: dict[str, dict[str, Any]] = {
+    "fold_teacher": {"fold_teacher": 1},
+    "channels_last": {"channels_last": True},
+    "compile": {"compile": True},
+    "teacher_bf16": {"teacher_precision": "bf16"},
+    "bf16": {"precision": "bf16"},
+}
+"""Options that change how fast the networks run, by the name that the tables show."""
+FLAGS = {name: options for name, options in FLAGS.items() if BF16 or "bf16" not in name}
+FAST = {key: value for options in FLAGS.values() for key, value in options.items()}
+"""All of them together; see `benchmarks.flags`."""
 
 
 class Bench:
-    """Steps of one pair; each has a student of its own and shares the teacher."""
+    """Makes steps of one pair, each with networks of its own that start from the same weights."""
 
     def __init__(self, teacher: str, student: str):
+        self.config = RunConfig().replace(teacher=teacher, arch=student, fold_teacher=0, **KD)
         torch.manual_seed(0)
-        self.points = known_points(teacher, student)
-        self.teacher = mgd.create_model(teacher).to(DEVICE).eval().requires_grad_(False)
-        self.student = mgd.create_model(student).to(DEVICE)
         self.images = torch.randn(BATCH, 3, SIZE, SIZE, device=DEVICE)
-        self.labels = torch.randint(1000, (BATCH,), device=DEVICE)
-        self.states: dict[str, Any] = {}
+        self.labels = torch.randint(CLASSES, (BATCH,), device=DEVICE)
+        self.states: dict[str, tuple[Any, ...]] = {}
+
+    def networks(self, config: RunConfig) -> tuple[nn.Module, nn.Module]:
+        """Returns teacher and student with random weights, always the same ones."""
+        torch.manual_seed(0)
+        layout = torch.channels_last if config.devices.channels_last else torch.preserve_format
+        names = (config.teacher_name, config.networks.arch)
+        teacher, student = (mgd.create_model(name, CLASSES).to(DEVICE) for name in names)
+        return teacher.to(memory_format=layout), student.to(memory_format=layout)
 
     def floor(self) -> Step:
         """The teacher's forward without gradients and the student's own training step."""
-        student = copy.deepcopy(self.student)
-        optimizer = _sgd(student)
+        teacher, student = self.networks(self.config)
+        teacher.eval().requires_grad_(False)
+        optimizer = _sgd(student.train())
 
         def step() -> None:
             with torch.no_grad():
-                self.teacher(self.images)
-            _update(optimizer, F.cross_entropy(student(self.images), self.labels))
+                teacher(self.images)
+            _update(optimizer, cross_entropy(student(self.images), self.labels).mean())
 
         return step
 
-    def distilling(self, name: str, points: Any, kd: bool, flags: Flags = Flags()) -> Step:
-        """A step as the trainer takes it, with these flags alone."""
-        layout = torch.channels_last if flags.channels_last else torch.preserve_format
-        teacher, student = (copy.deepcopy(network) for network in (self.teacher, self.student))
-        teacher.to(memory_format=layout)
-        student.to(memory_format=layout)
+    def distilling(self, name: str, **options: Any) -> Step:
+        """A step as the trainer takes it.
+
+        Args:
+            name: Under which `states` has all that outlives the step.
+            options: Of the run, by the names of their fields; `fold_teacher` is off by default.
+        """
+        config = self.config.replace(**options)
+        teacher, student = self.networks(config)
+        layout = torch.channels_last if config.devices.channels_last else torch.preserve_format
         images = self.images.contiguous(memory_format=layout)
-        distiller = mgd.Distiller(
-            teacher,
-            student,
-            points=points,
-            example=images[:2],
-            kd_temperature=1.5 if kd else None,
-        )
-        distiller.matching_is_solved = True
-        if flags.fold_teacher:
-            taps = [point.pair.teacher for point in distiller.iter_points()]
-            fold_batch_norms(teacher, images[:2], taps)
-        if flags.teacher_bf16:
-            distiller.teacher_precision = torch.bfloat16
-        if flags.compile:
-            compile_networks(distiller)
-        options = RunConfig().replace(distiller="mgd" if points else "kd").distillation
-        objective = Objective(distiller, options).train()
-        optimizer = _sgd(objective)
-        self.states[name] = (optimizer, objective, teacher)
+        distiller = build_distiller(config, teacher, student, images[:2])
+        distiller.mark_matched()  # the matching of two images is as fast as that of 20 000
+        task = DistillationTask(distiller, config, num_steps=1, images=list)
+        task.train()
+        optimizer = _sgd(task.trained)
+        self.states[name] = (optimizer, task.trained, teacher)
+        is_bf16 = config.devices.precision == "bf16"
 
         def step() -> None:
-            with torch.autocast(DEVICE, torch.bfloat16, enabled=flags.bf16):
-                _, terms = objective(images, self.labels)
+            with torch.autocast(DEVICE, torch.bfloat16, enabled=is_bf16):
+                _, terms = task.losses(images, self.labels)
             _update(optimizer, torch.stack(list(terms.values())).sum() / BATCH)
 
         return step
@@ -130,13 +128,13 @@ def measure(teacher: str, student: str, rounds: int, compiled: bool) -> dict[str
     bench = Bench(teacher, student)
     steps = {
         "floor": bench.floor(),
-        "kd": bench.distilling("kd", (), kd=True),
-        "mgd": bench.distilling("mgd", bench.points, kd=False),
-        "mgd+kd": bench.distilling("mgd+kd", bench.points, kd=True),
+        "kd": bench.distilling("kd", **KD),
+        "mgd": bench.distilling("mgd", **MGD),
+        "mgd+kd": bench.distilling("mgd+kd", **MGD_AND_KD),
     }
     if compiled:
-        steps["kd, fast"] = bench.distilling("kd, fast", (), kd=True, flags=FAST)
-        steps["mgd+kd, fast"] = bench.distilling("mgd+kd, fast", bench.points, kd=True, flags=FAST)
+        steps["kd, fast"] = bench.distilling("kd, fast", **KD, **FAST)
+        steps["mgd+kd, fast"] = bench.distilling("mgd+kd, fast", **MGD_AND_KD, **FAST)
     seconds = interleaved(steps, rounds)
     compared = [("mgd", "floor"), ("mgd+kd", "kd")]
     if compiled:

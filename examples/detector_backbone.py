@@ -1,7 +1,8 @@
-"""A detector in a loop of your own: RetinaNet with ResNet-50-FPN teaches one with ResNet-18-FPN.
+"""Distil a detector in a training loop of your own.
 
-The backbones are distilled, at points given by path; the student's heads read the features that
-the distiller's forward returns, so its backbone runs once.
+RetinaNet with ResNet-50-FPN teaches RetinaNet with ResNet-18-FPN. Only the backbones are distilled,
+at points given by path. The student's heads read the features that the distiller's forward returns,
+so the student's backbone runs once a step.
 
 python examples/detector_backbone.py
 """
@@ -24,12 +25,12 @@ POINTS = [
 def detection_losses(
     student: RetinaNet, distiller: mgd.Distiller, images: list[Tensor], targets: list[dict]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Returns the detector's own losses by name, and the points' losses (B, n)."""
+    """Returns the detector's own losses by name, and what the teacher adds for each image (B,)."""
     batch, targets = student.transform(images, targets)
-    pyramid, point_losses, _ = distiller(batch.tensors)
-    features = list(pyramid.values())
+    out = distiller(batch.tensors)
+    features = list(out.output.values())
     outputs, anchors = student.head(features), student.anchor_generator(batch, features)
-    return student.compute_loss(targets, outputs, anchors), point_losses
+    return student.compute_loss(targets, outputs, anchors), out.loss
 
 
 def main() -> None:
@@ -45,23 +46,23 @@ def main() -> None:
         for i in range(2)
     ]
     batch = student.transform(images)[0].tensors
-    # A backbone returns no logits, so there is no logit KD.
+    # A backbone returns no logits, so the points alone teach. The weight is this small because the
+    # teacher is untrained and its features are huge; leave it out for a trained one.
     with mgd.Distiller(
-        teacher.backbone, student.backbone, POINTS, example=batch, kd_temperature=None
+        teacher.backbone, student.backbone, batch, POINTS, feature_weight=1e-3
     ) as distiller:
         mgd.update_matching(distiller, [batch])
         distiller.train()
         weights = [*student.parameters(), *distiller.points.parameters()]
         optimizer = torch.optim.SGD(weights, lr=1e-3)
         for _ in range(2):
-            losses, point_losses = detection_losses(student, distiller, images, targets)
-            # Without training, the teacher's features and so the points' losses are huge.
-            total = sum(losses.values()) + point_losses.sum(1).mean() / 1e4
+            losses, taught = detection_losses(student, distiller, images, targets)
+            total = sum(losses.values()) + taught.mean()
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
             texts = (f"{name} {loss:.3f}" for name, loss in losses.items())
-            print(", ".join(texts), f"points loss {point_losses.sum(1).mean() / 1e4:.3f}")
+            print(", ".join(texts), f"points loss {taught.mean():.3f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Distil into a network of your own: nothing in it is written for distillation.
+"""Distil into a network of your own, which needs no code for distillation.
 
 python examples/own_network.py
 """
@@ -24,20 +24,19 @@ def main() -> None:
     batches = [(torch.randn(8, 3, 64, 64), torch.randint(10, (8,))) for _ in range(3)]
 
     print(mgd.discover_points(teacher, student, batches[0][0]))
-    with mgd.Distiller(teacher, student, example=batches[0][0]) as distiller:
+    with mgd.Distiller(teacher, student, batches[0][0], kd_weight=1.0) as distiller:
         # The student's weights, and one BatchNorm per point.
-        weights = [*student.parameters(), *distiller.points.parameters()]
-        optimizer = torch.optim.SGD(weights, lr=0.01, momentum=0.9)
+        optimizer = torch.optim.SGD(distiller.learner.parameters(), lr=0.01, momentum=0.9)
         mgd.update_matching(distiller, batches)
         distiller.train()
         for images, labels in batches:
-            logits, point_losses, kd_loss = distiller(images)
-            points = point_losses @ mgd.point_weights(point_losses.shape[1])
-            loss = F.cross_entropy(logits, labels) + (kd_loss + points / 1e4).mean()
+            out = distiller(images, labels)
+            loss = F.cross_entropy(out.output, labels) + out.loss.mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            print(f"loss {loss:.3f}, of it points {points.mean() / 1e4:.3f}")
+            terms = ", ".join(f"{name} {term.mean():.3f}" for name, term in out.terms.items())
+            print(f"loss {loss:.3f}, of it {terms}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Any two networks of timm: look at the points, change them, and save them.
+"""Distil between two networks of timm: look at the points, change them, and save them.
 
 python examples/timm_pair.py            needs the package timm
 """
@@ -22,13 +22,14 @@ def main() -> None:
     print(f"\nWithout the first, as a file:\n{saved}")
 
     chosen = mgd.points_from_plain(teacher, student, yaml.safe_load(saved))
-    with mgd.Distiller(teacher, student, chosen, example=images) as distiller:
+    with mgd.Distiller(teacher, student, images, chosen) as distiller:
         for report in mgd.update_matching(distiller, [torch.randn_like(images)]):
             print(f"{report.point}: cost {report.cost_before:.3f} -> {report.cost_after:.3f}")
         distiller.train()
-        _, point_losses, kd_loss = distiller(images)
-        (kd_loss + point_losses.sum(1) / 1e4).mean().backward()
-        print(f"losses per point {[round(loss, 1) for loss in point_losses.mean(0).tolist()]}")
+        out = distiller(images)
+        out.loss.mean().backward()
+        losses = [f"{name} {term.mean():.2f}" for name, term in out.terms.items()]
+        print(f"loss of each point: {', '.join(losses)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A vision transformer teaches MobileNet-V2: tokens are positions, the class token is left out.
+"""Distil a vision transformer into MobileNet-V2.
+
+The transformer's tokens become the positions of a map; the class token is left out.
 
 python examples/vit_to_mobilenet.py
 """
@@ -21,11 +23,10 @@ def main() -> None:
     images = torch.randn(4, 3, 64, 64)
     # A transformer has no BatchNorm to read margins from; they are measured from its features.
     print(mgd.discover_points(teacher, student, images))
-    with mgd.Distiller(teacher, student, example=images) as distiller:
+    with mgd.Distiller(teacher, student, images, kd_weight=1.0) as distiller:
         mgd.update_matching(distiller, [images])
         distiller.train()
-        _, point_losses, kd_loss = distiller(images)
-        loss = (kd_loss + point_losses.sum(1) / 1e4).mean()
+        loss = distiller(images).loss.mean()
         loss.backward()
         print(f"loss {loss:.3f}")
 

@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 from benchmarks.evidence import runner
 from benchmarks.evidence.data import out_of_reach, prepare
-from benchmarks.evidence.page import PAGE, as_run, fill_page, paired, spread, with_error
+from benchmarks.evidence.page import (
+    COMMANDS,
+    PAGE,
+    all_commands,
+    as_run,
+    fill_page,
+    paired,
+    spread,
+    with_error,
+)
 from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
-from benchmarks.evidence.runner import read_results, row_key, run_all
+from benchmarks.evidence.runner import in_present_names, read_results, row_key, run_all
 from PIL import Image
 
 from mgd.cli.parser import RunParser
@@ -21,9 +30,29 @@ GIVEN = {entry["file"] for entry in MATRIX["weights"].values()}
 ROWS = read_results()
 
 
-def test_the_page_is_what_the_rows_say():
-    text = PAGE.read_text()
-    assert fill_page(text, ROWS, MATRIX) == text, "run `make evidence` to write the tables anew"
+def test_both_pages_are_what_the_rows_say():
+    text, hint = PAGE.read_text(), "run `make evidence` to write the tables anew"
+    assert fill_page(text, ROWS, MATRIX) == text, hint
+    assert all_commands(ROWS, MATRIX) == COMMANDS.read_text(), hint
+
+
+def test_each_method_in_the_tables_has_its_command_behind_a_link():
+    sections = dict(re.findall(r"^## (\S+)$(.*?)^```$", COMMANDS.read_text(), flags=re.S | re.M))
+    links = re.findall(r"\(evidence-commands\.md#(\S+?)\)", PAGE.read_text())
+    assert links
+    assert sorted(links) == sorted(sections)
+    for name, section in sections.items():
+        methods = {row["method"] for row in ROWS if row["experiment"] == name}
+        commands = [line for line in section.splitlines() if line.startswith("mgd ")]
+        assert len(commands) == len(methods)
+        assert set(commands) <= {row["command"] for row in ROWS if row["experiment"] == name}
+
+
+def test_old_names_of_flags_and_methods_are_read_as_the_new_ones():
+    old = "mgd distill digits --loss-worth 3 --experiment 'MGD amp, worth 3-seed0'"
+    new = "mgd distill digits --feature-weight 3 --experiment 'MGD amp, feature weight 3-seed0'"
+    assert in_present_names(old) == new
+    assert in_present_names(new) == new
 
 
 @pytest.mark.parametrize(
@@ -56,6 +85,11 @@ def test_a_changed_figure_is_seen():
     changed = {**row, "result": {**row["result"], "valid_top1": 1.0}}
     rows = [changed if other is row else other for other in ROWS]
     assert fill_page(text, rows, MATRIX) != text
+
+
+def test_a_changed_command_is_seen():
+    rows = [{**row, "command": f"{row['command']} --epochs 1"} for row in ROWS]
+    assert all_commands(rows, MATRIX) != COMMANDS.read_text()
 
 
 def test_an_experiment_without_a_place_is_an_error():

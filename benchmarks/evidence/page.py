@@ -1,6 +1,6 @@
-"""Page: `docs/evidence.md`, whose tables and pictures come out of `results.jsonl` alone.
+"""Page: `docs/evidence.md`, whose tables and pictures are made from `results.jsonl` alone.
 
-The words between the tables are written by hand; a test holds the tables against the file.
+The words between the tables are written by hand. A test compares the tables with the file.
 """
 
 import math
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import fill
+from benchmarks.evidence.commands import commands_page, link
 from benchmarks.evidence.plan import HERE
 from mgd.report import HEADINGS, figures, summarize
 from mgd.runfolder import EpochRecord, MatchingRecord, PointMatching, Run, RunResult, epoch_columns
@@ -16,6 +17,7 @@ from mgd.runfolder import EpochRecord, MatchingRecord, PointMatching, Run, RunRe
 Row = dict[str, Any]
 
 PAGE = HERE.parent.parent / "docs" / "evidence.md"
+COMMANDS = PAGE.with_name("evidence-commands.md")
 PICTURES = PAGE.parent / "images"
 _EPOCH = dict.fromkeys(
     epoch_columns(["loss"], teacher=False, matching=False, skips=False), math.nan
@@ -27,8 +29,9 @@ _POINT: dict[str, Any] = {
 
 
 def write_page(rows: list[Row], matrix: dict[str, Any]) -> None:
-    """Writes every table of the page anew, and the curves of the methods named under `draw`."""
+    """Writes the tables, the commands, and the curves of the methods named under `draw`."""
     PAGE.write_text(fill_page(PAGE.read_text(), rows, matrix))
+    COMMANDS.write_text(all_commands(rows, matrix))
     for name, experiment in matrix["experiments"].items():
         drawn = experiment.get("draw", [])
         runs = [as_run(r) for r in rows_of(rows, name, experiment) if r["method"] in drawn]
@@ -44,22 +47,25 @@ def fill_page(text: str, rows: list[Row], matrix: dict[str, Any]) -> str:
     return fill(text, {**blocks, "provenance": provenance(rows)})
 
 
+def all_commands(rows: list[Row], matrix: dict[str, Any]) -> str:
+    """Returns the page of commands; see `commands_page`."""
+    return commands_page(
+        (name, experiment["title"], rows_of(rows, name, experiment))
+        for name, experiment in matrix["experiments"].items()
+    )
+
+
 def section(name: str, experiment: dict[str, Any], rows: list[Row]) -> str:
     """Returns the tables of an experiment in Markdown."""
     mine = rows_of(rows, name, experiment)
     planned = len(experiment["methods"]) * len(experiment["seeds"])
     done = f"tier {experiment['tier']}, {len(mine)} of {planned} runs"
-    lines = [f"*{experiment['title']}: {done}.*"]
+    lines = [f"*{experiment['title']}: {done}.*" + (f" ({link(name)})" if mine else "")]
     if mine and experiment.get("choose"):
         lines += ["", *_scan(mine)]
     elif mine:
         lines += ["", *_table(mine)]
         lines += ["", *_differences(experiment.get("compare", []), mine)]
-    if mine:
-        first = {row["method"]: row for row in reversed(mine)}
-        lines += ["", "<details><summary>Commands</summary>", "", "```text"]
-        lines += [first[method]["command"] for method in experiment["methods"] if method in first]
-        lines += ["```", "", "</details>"]
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip()
 
 
@@ -87,8 +93,8 @@ def as_run(row: Row) -> Run:
 
 
 def _table(rows: list[Row]) -> list[str]:
-    """Accuracy, on images that chose nothing where there are some, and early on `valid`."""
-    # Runs took turns on a machine with other work: seconds would say nothing.
+    """Accuracy at the end, on the test part where there is one, and early on `valid`."""
+    # The machine had other work beside the runs, so their seconds would say nothing.
     told = [i for i, heading in enumerate(HEADINGS) if heading not in ("method", "seconds")]
     lines = _head([HEADINGS[0], "runs", *(HEADINGS[i] for i in told), "early, %"])
     for summary in summarize([as_run(row) for row in rows]):

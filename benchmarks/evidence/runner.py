@@ -20,8 +20,8 @@ from mgd.engine.runtime.pool import one_thread_pool
 from mgd.runfolder import read_run
 
 RESULTS = HERE / "results.jsonl"
-RENAMED = {"--loss-worth": "--feature-weight"}
-"""Flags whose name has changed since rows were made; the old one is still accepted."""
+RENAMED = {" --loss-worth ": " --feature-weight ", ", worth ": ", feature weight "}
+"""Flags and methods whose name has changed since rows were made; the rows stay as they are."""
 COLUMNS = ("epoch", "valid_top1")
 """Of an epoch's record, what a row keeps."""
 OPTIONS = ("arch", "distiller", "size", "train-images")
@@ -142,9 +142,9 @@ def read_results() -> list[dict[str, Any]]:
 
 
 def in_present_names(text: str) -> str:
-    """Returns command lines with flags that have another name now under that name."""
+    """Returns rows or command lines with today's names of flags and methods."""
     for old, new in RENAMED.items():
-        text = text.replace(f" {old} ", f" {new} ")
+        text = text.replace(old, new)
     return text
 
 
