@@ -74,5 +74,5 @@ $(INSTALLED): pyproject.toml src/mgd/version.py
 $(LOWEST_INSTALLED): pyproject.toml
 	test -e $@ || $(PYTHON_LOWEST) -m venv --clear .venv-lowest
 	$(LOWEST)/python -m pip install --quiet uv
-	$(LOWEST)/uv pip install --quiet --python $(LOWEST) --upgrade --resolution lowest-direct -e '.[test]'
+	$(LOWEST)/uv pip install --quiet --python $(LOWEST)/python --upgrade --resolution lowest-direct -e '.[test]'
 	touch $@
