@@ -1,4 +1,4 @@
-"""What a hostile file or name cannot do. Pickles: tests/engine/test_checkpoint.py."""
+"""What a hostile file or name cannot do. Pickles: tests/engine/loop/test_checkpoint.py."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_a_safetensors_header_cannot_ask_for_memory(kind, capsys):
     words = ["evaluate", "digits", *WORDS, "--student-resume", "w.safetensors"]
     assert main(words) == 2
     said = capsys.readouterr().err
-    assert said.startswith("mgd: 'w.safetensors' is no whole safetensors file: ")
+    assert said.startswith("mgd: 'w.safetensors' is damaged or not a complete safetensors file (")
     assert said.count("\n") == 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 

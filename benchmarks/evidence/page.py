@@ -36,7 +36,7 @@ def write_page(rows: list[Row], matrix: dict[str, Any]) -> None:
         drawn = experiment.get("draw", [])
         runs = [as_run(r) for r in rows_of(rows, name, experiment) if r["method"] in drawn]
         if runs:
-            (PICTURES / f"evidence-{name}.png").write_bytes(figures.curves(runs))
+            (PICTURES / f"evidence-{name}.png").write_bytes(figures.draw_curves(runs))
 
 
 def fill_page(text: str, rows: list[Row], matrix: dict[str, Any]) -> str:

@@ -34,8 +34,8 @@ def test_a_folder_that_leads_back_is_entered_once(image_folder, caplog):
         splits = load_splits(image_folder)
     names = [splits.train.name(i) for i in range(len(splits.train)) if splits.train.labels[i] == 1]
     assert [Path(name).name for name in names] == [*(f"{i}.png" for i in range(6)), "extra.png"]
-    assert "again' leads to a folder that was read already" in caplog.text
-    assert "up' leads to a folder that was read already" in caplog.text
+    assert "again' links to a folder that was read already" in caplog.text
+    assert "up' links to a folder that was read already" in caplog.text
 
 
 def test_a_class_that_is_a_link_to_the_whole_part_is_named(image_folder):

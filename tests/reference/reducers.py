@@ -6,7 +6,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 
-def _fold(values: list[float], name: str) -> float:
+def _combine(values: list[float], name: str) -> float:
     if name == "sm":
         (only,) = values
         return only
@@ -28,11 +28,11 @@ def reduce_features(grouped: Array, name: str) -> Array:
     batch, groups, student, height, width = grouped.shape
     reduced = np.zeros((batch, student, height, width))
     for b, s, y, x in np.ndindex(reduced.shape):
-        reduced[b, s, y, x] = _fold([float(grouped[b, g, s, y, x]) for g in range(groups)], name)
+        reduced[b, s, y, x] = _combine([float(grouped[b, g, s, y, x]) for g in range(groups)], name)
     return reduced
 
 
 def reduce_margins(margins: Array, name: str) -> Array:
     """(G, S) -> (S,); the margin of absolute max pooling is the mean of its group's."""
-    fold = "avg" if name == "amp" else name
-    return np.array([_fold([float(m) for m in column], fold) for column in margins.T])
+    kind = "avg" if name == "amp" else name
+    return np.array([_combine([float(m) for m in column], kind) for column in margins.T])

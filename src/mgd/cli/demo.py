@@ -86,8 +86,8 @@ def demo(arguments: Sequence[str]) -> None:
     notes = [*NOTES, accuracy]
     page = root / names.REPORT
     write_report(students, page, "Matching Guided Distillation on digits", notes)
-    (root / "curves.png").write_bytes(figures.curves(students))
-    (root / "matching.png").write_bytes(figures.matching(_first(students, "MGD amp")))
+    (root / "curves.png").write_bytes(figures.draw_curves(students))
+    (root / "matching.png").write_bytes(figures.draw_matching(_first(students, "MGD amp")))
     _print(console, students, accuracy)
     console.print(f"{time.perf_counter() - start:.0f} s; page: {page}")
 

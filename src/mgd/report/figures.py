@@ -9,7 +9,7 @@ from mgd.errors import InputError
 from mgd.runfolder import Run
 
 
-def curves(runs: Sequence[Run]) -> bytes:
+def draw_curves(runs: Sequence[Run]) -> bytes:
     """Draws validation accuracy against the epoch, a line for each group of runs.
 
     The line is the mean over the group's seeds; the band reaches from the worst to the best seed.
@@ -41,7 +41,7 @@ def curves(runs: Sequence[Run]) -> bytes:
     return _png(figure)
 
 
-def matching(run: Run) -> bytes:
+def draw_matching(run: Run) -> bytes:
     """Draws which teacher channels each student channel is matched with, one panel per point.
 
     Raises:

@@ -48,14 +48,16 @@ def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[st
         parts.append(_table(summaries))
     if any(run.epochs for run in runs):
         parts.append("<h2>Learning curves</h2>")
-        parts.append(_picture(figures.curves(runs), "Mean over seeds; the band spans all seeds."))
+        parts.append(
+            _picture(figures.draw_curves(runs), "Mean over seeds; the band spans all seeds.")
+        )
     shown = set()
     for run in runs:
         if run.points and run.group not in shown:
             shown.add(run.group)
             parts.append(f"<h2>Matching of {escape(run.name)}</h2>")
             caption = "Each row is a student channel, its marks the teacher channels it follows."
-            parts.append(_picture(figures.matching(run), caption))
+            parts.append(_picture(figures.draw_matching(run), caption))
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"

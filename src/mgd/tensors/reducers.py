@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Maps = Float[Tensor, "batch student height width"]
-Fold = Callable[[Tensor, Tensor, int], Tensor]
+Combine = Callable[[Tensor, Tensor, int], Tensor]
 """One step: (result so far, next group, number of groups including it) -> new result."""
 
 
@@ -73,9 +73,9 @@ class Reducer:
 
     title: str
     """Name to show to a reader."""
-    fold: Fold
+    combine: Combine
     """One step of reducing features: the result so far and the next group -> the new result."""
-    fold_margin: Callable[[Tensor], Tensor]
+    combine_margin: Callable[[Tensor], Tensor]
     """Reduces margins: (G, S) -> (S,)."""
     sparse: bool = False
     """Whether there is a single teacher channel per student channel (G = 1)."""
@@ -89,7 +89,7 @@ class Reducer:
         stream = iter(groups)
         kept = next(stream)
         for count, candidate in enumerate(stream, start=2):
-            kept = self.fold(kept, candidate, count)
+            kept = self.combine(kept, candidate, count)
         return kept
 
     def features(
@@ -100,7 +100,7 @@ class Reducer:
 
     def margin(self, margins: Float[Tensor, "group student"]) -> Float[Tensor, " student"]:
         """Reduces the margins of the matched teacher channels; (G, S) -> (S,)."""
-        return self.fold_margin(margins)
+        return self.combine_margin(margins)
 
 
 REDUCERS: dict[str, Reducer] = {

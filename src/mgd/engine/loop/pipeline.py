@@ -39,7 +39,7 @@ class Pipeline:
     train: Loader
     valid: Loader
     test: Loader | None
-    matching: Loader
+    matching_images: Loader
     """Training images under evaluation transforms, in a fixed random order."""
     normalize: Normalize
     device: torch.device
@@ -78,7 +78,7 @@ class Pipeline:
 
     def tracked_images(self) -> Iterator[Tensor]:
         """Yields the images that a matching is updated from, as the networks take them."""
-        return (self.prepare(batch)[0] for batch in self.batches(self.matching))
+        return (self.prepare(batch)[0] for batch in self.batches(self.matching_images))
 
     def score(self, network: nn.Module, loader: Loader) -> Scores:
         """Evaluates a network on one part of the data."""
@@ -102,7 +102,7 @@ class Pipeline:
     def example(self) -> Tensor:
         """Returns two training images as the networks take them."""
         keys = range(min(2, len(self.splits.train)))
-        dataset = self.matching.dataset
+        dataset = self.matching_images.dataset
         images, labels = zip(*(dataset[(0, key)] for key in keys), strict=True)
         return self.prepare((torch.stack(images), torch.stack(labels)))[0]
 
@@ -191,7 +191,7 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
         train=build_loader(augmented, train_batches, workers),
         valid=in_order(splits.valid),
         test=in_order(splits.test) if splits.test is not None else None,
-        matching=in_order(splits.train, order=seed),
+        matching_images=in_order(splits.train, order=seed),
         normalize=Normalize().to(fabric.device),
         device=fabric.device,
         channels_last=config.devices.channels_last,

@@ -45,7 +45,7 @@ class DistillationTask(Task):
         # A baseline has no matching; where its margins are measured, that is done once.
         self._rematch = RematchSchedule(options.mgd_update_freq if self._is_matching() else 0)
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
-        self._matching = {"matching_cost": math.nan, "matching_churn": math.nan}
+        self._last_update = {"matching_cost": math.nan, "matching_churn": math.nan}
         self.setup(None)
 
     def _is_matching(self) -> bool:
@@ -98,7 +98,7 @@ class DistillationTask(Task):
             reports = update_matching(self.distiller, self._images(), self._most)
         if not reports:  # a baseline, which has renewed its margins
             return None
-        self._matching = {
+        self._last_update = {
             "matching_cost": fmean(report.cost_after for report in reports),
             "matching_churn": fmean(report.churn for report in reports),
         }
@@ -132,7 +132,7 @@ class DistillationTask(Task):
 
     def columns(self) -> dict[str, float]:
         """Returns the means over the points of the last update; none for a baseline."""
-        return dict(self._matching) if self._is_matching() else {}
+        return dict(self._last_update) if self._is_matching() else {}
 
     def volatile_buffers(self) -> Iterator[Tensor]:
         """Yields the student's buffers, the norms' of the points, and what is being tracked."""
@@ -148,7 +148,7 @@ class DistillationTask(Task):
         return {
             "student": self.student.state_dict(),
             "distiller": self.distiller.points.state_dict(),
-            "matching": dict(self._matching),
+            "matching": dict(self._last_update),
             "tracking": self.tracking.state_dict(),
         }
 
@@ -157,7 +157,7 @@ class DistillationTask(Task):
         super().load_state_dict(state)
         self.distiller.points.load_state_dict(state["distiller"])
         self.distiller.mark_matched()
-        self._matching = {name: number(state["matching"], name) for name in self._matching}
+        self._last_update = {name: number(state["matching"], name) for name in self._last_update}
         self.tracking.load_state_dict(state["tracking"])
 
     def train(self) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import mgd
-from engine.test_trainer import CutAt, PowerCutError, rows_of, same_state
-from engine.test_watch import infinite_term, spoil
+from engine.loop.test_trainer import CutAt, PowerCutError, rows_of, same_state
+from engine.loop.test_watch import infinite_term, spoil
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.run import train
 from mgd.engine.tasks import distillation

@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from engine.test_trainer import matchings, rows_of
-from engine.test_watch import STEP, no_number_in_one_image, spoil, without
+from engine.loop.test_trainer import matchings, rows_of
+from engine.loop.test_watch import STEP, no_number_in_one_image, spoil, without
 from forking import PATIENCE
 from mgd.data import load_splits
 from mgd.data.check import drop_bad_images

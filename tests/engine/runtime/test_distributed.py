@@ -16,7 +16,7 @@ from mgd.engine.runtime.devices import launch
 from mgd.engine.runtime.sync_bn import synchronize
 from mgd.errors import InputError, RunError, TapError
 
-MAIN = Path(__file__).parents[2] / "main_mgd.py"
+MAIN = Path(__file__).parents[3] / "main_mgd.py"
 TIMES = {"images_per_s", "data_wait", "seconds"}
 
 
