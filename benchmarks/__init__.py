@@ -1,1 +1,1 @@
-"""What is measured, and how to measure it again."""
+"""Benchmarks: programs that measure time, memory and accuracy, and write the pages about them."""

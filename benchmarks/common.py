@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, peak memory, the machine, and where results go."""
+"""Shared by the benchmarks: timing in turns, peak memory, the machine, and the file of results."""
 
 import argparse
 import datetime
@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 Step = Callable[[], Any]
 _BLOCK = re.compile(r"<!-- (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 RESULTS = Path(__file__).with_name("results.json")
-# On a shared machine the time of the clock measures the others: one thread's own time does not.
+# On a shared machine, wall-clock time includes the work of others; a thread's CPU time does not.
 CPU_TIME = os.environ.get("BENCH_CPU_TIME") == "1"
 WALL = "wall"
 CLOCK = "CPU time of one thread" if CPU_TIME else WALL
@@ -37,8 +37,8 @@ PAIRS = {
 
 
 def interleaved(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Times every step once a round, in turn, so that a busy moment hits all alike; seconds."""
-    for step in steps.values():  # what is slow the first time
+    """Times every step once a round, in turn, so that other work slows all alike; seconds."""
+    for step in steps.values():  # the first calls are slower
         step()
         step()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -53,7 +53,7 @@ def interleaved(steps: Mapping[str, Step], rounds: int) -> dict[str, list[float]
 
 
 def clock() -> float:
-    """Returns seconds: of the wall, or with BENCH_CPU_TIME=1 of this process."""
+    """Returns seconds: wall-clock time, or with BENCH_CPU_TIME=1 the CPU time of this process."""
     return time.process_time() if CPU_TIME else time.perf_counter()
 
 
@@ -76,8 +76,8 @@ def peak_memory(step: Step, state: Iterable[Tensor]) -> float:
     """Returns the most memory, MB, that a step has allocated at once, its state included.
 
     Args:
-        step: Run twice: what lives from step to step is there before it is measured.
-        state: Tensors that are there before: parameters, their gradients, buffers, momentum.
+        step: Run twice, so that everything that outlives a step exists before it is measured.
+        state: Tensors that exist before the step: parameters, gradients, buffers, momentum.
     """
     step()
     if DEVICE == "cuda":
@@ -109,7 +109,7 @@ def state_of(optimizer: torch.optim.Optimizer, *networks: nn.Module) -> list[Ten
 
 
 def machine() -> dict[str, Any]:
-    """Says where and with what the figures were measured."""
+    """Returns the machine and the versions that the figures were measured with."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     gpu = torch.cuda.get_device_name() if DEVICE == "cuda" else "none"
     return {
@@ -143,7 +143,7 @@ def _key(name: str) -> str:
 
 
 def kept(name: str) -> dict[str, Any]:
-    """Returns what `results.json` has of a benchmark on this device, if it was ever run."""
+    """Returns the figures of a benchmark on this device in `results.json`, if it was ever run."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     found: dict[str, Any] = results.get(_key(name), {})
     return found
@@ -158,7 +158,7 @@ def keep(name: str, command: str, found: Mapping[str, Any], clock: str = CLOCK) 
 
 
 def fill(text: str, blocks: Mapping[str, str]) -> str:
-    """Returns a page with what stands between `<!-- NAME -->` and `<!-- end -->` made anew.
+    """Returns a page with new text between each `<!-- NAME -->` and `<!-- end -->`.
 
     Raises:
         ValueError: If a block has no place on the page, or a place no block.

@@ -1,4 +1,7 @@
-"""Times a whole epoch on CIFAR-10 against the same networks in a bare PyTorch loop."""
+"""Times whole epochs on CIFAR-10, and compares them with the same networks in a bare PyTorch loop.
+
+`python -m benchmarks.epoch --cifar FOLDER`; the folder has `train` and `valid`.
+"""
 
 import tempfile
 import time
@@ -24,7 +27,7 @@ BARE = "bare PyTorch loop, kd"
 
 
 def bare_loop(folder: Path) -> list[float]:
-    """Plain KD as a tutorial has it; returns the seconds of each epoch."""
+    """Trains with plain KD as in a tutorial; returns the seconds of each epoch after the first."""
     transform = v2.Compose(
         [
             v2.RandomCrop(32, padding=4),
@@ -71,7 +74,7 @@ def engine(folder: Path, runs: Path, **options: Any) -> dict[str, float]:
     return {
         "training": median(IMAGES / epoch.images_per_s for epoch in epochs),
         "waiting for data": median(epoch.data_wait for epoch in epochs),
-        "all, with validation and refresh": median(epoch.seconds for epoch in epochs),
+        "all, with validation and updates": median(epoch.seconds for epoch in epochs),
     }
 
 

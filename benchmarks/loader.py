@@ -1,4 +1,7 @@
-"""Times the input pipeline on 224 px crops of JPEGs against plain torchvision."""
+"""Times the input pipeline on 224 px crops of JPEGs, and compares it with plain torchvision.
+
+`python -m benchmarks.loader` generates the images, or takes a folder of classes: `--jpegs FOLDER`.
+"""
 
 import tempfile
 import time
@@ -36,7 +39,7 @@ def make_images(folder: Path) -> None:
 
 
 def ours(folder: Path, workers: int) -> Iterable[Any]:
-    """The pipeline of a run; normalised as a run does it, batch by batch."""
+    """Returns the pipeline of a run, which normalises batch by batch."""
     found = ImageFolder(str(folder))
     files = found.samples[:IMAGES]
     dataset = ImageDataset(FolderSplit(files), train_transform(SIZE, "imagenet"), seed=0)
@@ -46,7 +49,7 @@ def ours(folder: Path, workers: int) -> Iterable[Any]:
 
 
 def plain(folder: Path, workers: int) -> Iterable[Any]:
-    """What the torchvision tutorial has: ToTensor and Normalize image by image."""
+    """Returns the pipeline of torchvision's tutorial, which normalises image by image."""
     transform = v2.Compose(
         [
             v2.RandomResizedCrop(SIZE),
@@ -64,7 +67,7 @@ def plain(folder: Path, workers: int) -> Iterable[Any]:
 
 
 class Batches:
-    """A loader with what is done to each batch."""
+    """A loader, and a function that is applied to each of its batches."""
 
     def __init__(self, loader: Iterable[Any], prepare: Any):
         self.loader, self.prepare = loader, prepare

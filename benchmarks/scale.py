@@ -1,7 +1,7 @@
-"""What the published runs take: operations, memory and storage, counted on the networks themselves.
+"""Counts the operations, the memory and the storage that the published runs need.
 
-`python -m benchmarks.scale` prints the tables of docs/scale.md. Nothing is timed: hours follow from
-the images a second that `make bench` measures on your machine.
+`python -m benchmarks.scale` prints the tables of docs/scale.md. They are counted on the networks,
+and nothing is timed: hours follow from the images per second that `make bench` measures.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import mgd
 from mgd.models.pairs import known_points
 
 BATCH = 2
-"""Images to count on; everything counted is per image or per network."""
+"""Images of a forward; all that is counted is divided by it, or is of the network."""
 
 
 @dataclass(frozen=True)

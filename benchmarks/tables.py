@@ -1,6 +1,6 @@
 """Writes `benchmarks/README.md`, and the targets in `docs/speed.md`, from `results.json`.
 
-`python -m benchmarks.tables` does it again.
+Run it as `python -m benchmarks.tables`.
 """
 
 import json
@@ -12,13 +12,18 @@ from benchmarks.targets import targets
 
 HEAD = """# Benchmarks
 
-`make bench` runs all of these and writes this page from `results.json`. Ratios are medians of
-the rounds' ratios, within which all variants take turns. Folders are given by `BENCH_CIFAR`
-and `BENCH_JPEGS`, a file of the CIFAR-10 teacher by `BENCH_WEIGHTS`; without JPEGs some are
-generated, what needs CIFAR-10 is skipped without it. `BENCH_CPU_TIME=1` measures one thread's own
-time, which other work on the machine changes little; pipeline and epoch are timed by the clock on
-the wall.
-[docs/speed.md](../docs/speed.md) says what the figures mean.
+This page has the times and the memory that were measured, with the command and the machine of each
+table. Read it for the exact figures. [docs/speed.md](../docs/speed.md) says what they mean, and
+compares them with their targets.
+
+`make bench` runs all of these commands and writes this page from `results.json`.
+
+- A ratio is the median of the ratios of the rounds. In a round, all variants are run in turn.
+- `BENCH_CIFAR` is a folder with CIFAR-10, `BENCH_WEIGHTS` a file with the weights of its teacher.
+  Without them, what needs CIFAR-10 is skipped.
+- `BENCH_JPEGS` is a folder with JPEGs. Without it, some are generated.
+- `BENCH_CPU_TIME=1` measures the CPU time of one thread, which changes little when the machine does
+  other work. The input pipeline and the epoch are always measured in wall-clock time.
 """
 PAGE = RESULTS.with_name("README.md")
 SPEED = RESULTS.parent.parent / "docs" / "speed.md"
@@ -26,7 +31,7 @@ TITLES = {
     "step": "A training step over the floor",
     "flags": "Cheaper networks",
     "matching": "Tracking and solving",
-    "online": "Online tracking against a pass",
+    "online": "Online tracking compared with a pass",
     "loader": "Input pipeline",
     "epoch": "An epoch on CIFAR-10",
 }
@@ -62,7 +67,7 @@ def flags(found: Any) -> str:
 
 
 def matching(found: Any) -> str:
-    """Tracking a pair, solving a size, growth."""
+    """Three tables: tracking of each pair, solving of each size, and how tracking grows."""
     tracked = [
         [
             pair,
@@ -91,7 +96,7 @@ def matching(found: Any) -> str:
 
 
 def online(found: Any) -> str:
-    """One row per epoch; what is a list has a value per point."""
+    """One row per epoch; a cell with several values has one per point."""
     columns = ("epoch", "equal", "cost online", "cost pass", "seconds online", "seconds pass")
     rows = [
         [
@@ -100,7 +105,7 @@ def online(found: Any) -> str:
         ]
         for row in found["rows"]
     ]
-    note = "*seconds online* is solving alone; tracking adds to the steps what it does above."
+    note = "*seconds online* is the time to solve; tracking itself is part of the training steps."
     return f"{found['setting']}; {note}\n\n" + table(columns, rows)
 
 
@@ -123,7 +128,7 @@ def epoch(found: Any) -> str:
             name,
             row["training"],
             row.get("waiting for data", "-"),
-            row.get("all, with validation and refresh", "-"),
+            row.get("all, with validation and updates", "-"),
             found["training / bare"][name],
         ]
         for name, row in found["seconds"].items()

@@ -1,17 +1,17 @@
-"""What the method may cost at most, beside what was measured; `docs/speed.md` shows the table."""
+"""Targets: what the method may cost at most, and what was measured, as in `docs/speed.md`."""
 
 from typing import Any
 
 from benchmarks.common import PAIRS, on_gpu
 
 IMAGENET, TRACKED = 1_281_167, 20_480
-"""Images of ImageNet-1K's train part, and of those that a refresh before each epoch looks at."""
+"""Training images of ImageNet-1K, and images that each update of the matching measures."""
 
 COMPILED = "resnet50 -> mobilenet_v2_eccv"
 """The pair that `benchmarks.step` compiles."""
 
 Target = tuple[str, float, float | None]
-"""What, at most, and what `results.json` has; `None` where it was not measured."""
+"""What is limited, its limit, and the figure of `results.json`; `None` where none was measured."""
 
 
 def targets(results: dict[str, Any]) -> list[Target]:
@@ -35,17 +35,20 @@ def targets(results: dict[str, Any]) -> list[Target]:
     found.append(("solve, four points of resnet50 -> mobilenet_v1, seconds", 1.0, solving))
     for how, most in (("pass", 0.02), ("online", 0.01)):
         for pair in PAIRS:
-            share = refresh(results, pair).get(how)
-            found.append((f"refresh / epoch of ImageNet-1K, {how}, {pair}", most, share))
+            share = update_share(results, pair).get(how)
+            found.append(
+                (f"update of the matching / epoch of ImageNet-1K, {how}, {pair}", most, share)
+            )
     fast = step.get(COMPILED, {}).get("mgd+kd, fast / kd")
     return [*found, (f"MGD-AMP + KD step with all flags / KD step, CPU, {COMPILED}", 0.65, fast)]
 
 
-def refresh(results: dict[str, Any], pair: str) -> dict[str, float]:
-    """Returns a refresh's share of an epoch on ImageNet-1K, from parts that were measured.
+def update_share(results: dict[str, Any], pair: str) -> dict[str, float]:
+    """Returns the time of an update of the matching over that of an epoch on ImageNet-1K.
 
-    A pass runs both networks on its images; online tracking has their features already. Both solve
-    once, taken to be the four points of ResNet-50 -> MobileNet-V1; an epoch is its training steps.
+    Both are computed from the times of their parts. A pass runs both networks on its images; online
+    tracking has the features already. Both solve once, which is taken to be as long as for the four
+    points of ResNet-50 -> MobileNet-V1. An epoch is the sum of its training steps.
     """
     step = results.get("step", {}).get("pairs", {}).get(pair)
     matching = results.get("matching", {})
@@ -54,7 +57,7 @@ def refresh(results: dict[str, Any], pair: str) -> dict[str, float]:
         return {}
     solve = matching["solve, four points of resnet50 -> mobilenet_v1"]["scipy"]
     epoch = IMAGENET * step["seconds"]["mgd"] / step["batch"]
-    # The ratio of the rounds is surer than the difference of two medians.
+    # The ratio of the rounds varies less than the difference of two medians.
     forwards, ratio = tracked["seconds an image"]["forwards"], tracked["tracking / forwards"]
     an_image = {"pass": forwards * ratio, "online": forwards * (ratio - 1)}
     return {how: round((TRACKED * each + solve) / epoch, 4) for how, each in an_image.items()}

@@ -4,7 +4,7 @@ import json
 
 from benchmarks.common import PAIRS, RESULTS
 from benchmarks.tables import PAGE, SPEED, page, speed_page
-from benchmarks.targets import IMAGENET, TRACKED, refresh, targets
+from benchmarks.targets import IMAGENET, TRACKED, targets, update_share
 
 RESULTS_NOW = json.loads(RESULTS.read_text())
 
@@ -27,7 +27,7 @@ def test_targets_name_every_pair_and_say_what_was_not_measured():
     assert all(any(pair in what for what, _, _ in targets({})) for pair in PAIRS)
 
 
-def test_a_refresh_is_its_images_and_a_solve_over_an_epochs_steps():
+def test_an_update_is_its_images_and_a_solve_over_an_epochs_steps():
     pair = "resnet50 -> mobilenet_v1"
     results = {
         "step": {"pairs": {pair: {"seconds": {"mgd": 2.0}, "batch": 8}}},
@@ -37,7 +37,7 @@ def test_a_refresh_is_its_images_and_a_solve_over_an_epochs_steps():
         },
     }
     epoch = IMAGENET * 0.25
-    found = refresh(results, pair)
+    found = update_share(results, pair)
     assert found["pass"] == round((TRACKED * 0.11 + 1) / epoch, 4)
     assert found["online"] == round((TRACKED * 0.01 + 1) / epoch, 4)
-    assert refresh({}, pair) == {}
+    assert update_share({}, pair) == {}

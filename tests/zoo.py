@@ -99,12 +99,17 @@ SAMPLE = [
 
 _PAGE = """# The zoo
 
-Written by `make test-zoo`. Each row is a pair of networks with random weights:
-points found without help, one update of the matching (sparse), one training step. A pair passes if
-every parameter of the student that the network uses gets a finite gradient, no captured feature is
-kept, and no hook and no changed state-dict key is left behind. The size is 64 px, or one that both
-networks take; the seconds are those of the whole, from start-up to gradients, on two CPU cores
-that did other work beside.
+This page lists networks that work as teacher or as student without any preparation. Read it to
+see whether a network like yours was tried, and which points were found in it.
+
+Each row is a pair of networks with random weights. The points are found automatically; then the
+matching is updated once (sparse), and one training step is made. A pair passes if every parameter
+of the student that the network uses gets a finite gradient, no captured feature is kept in
+memory, no hook is left, and no key of a state dict has changed. The image size is 64 px, or a
+size that both networks accept. The seconds are those of the whole test, from start-up to
+gradients, on two CPU cores that also did other work.
+
+`make test-zoo` runs all pairs and writes this page.
 """
 _HEADER = (
     "| teacher | student | px | result | s | student tap, channels@height <- teacher tap |\n"

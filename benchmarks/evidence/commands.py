@@ -5,16 +5,16 @@ from typing import Any
 
 HEAD = """# Commands of the evidence
 
-This page has the command lines of the runs whose results are in [evidence.md](evidence.md). Read it
-to see every option of a run, or to repeat one run by hand. `make evidence` writes this page; it runs
-the same commands.
+This page has the command lines of the runs whose results are in [evidence.md](evidence.md). Read
+it to see every option of a run, or to repeat one run by hand. `make evidence` writes this page; it
+runs the same commands.
 
 There is one command for each method, with the first seed that was run. The other seeds differ in
 `--seed` and in the names of the run folders.
 
-Some names stand for folders. `$RUNS` is the folder of all runs and `$WEIGHTS` the folder of the given
-weights files. `$CIFAR10` and `$GROCERY` are data sets. A number after the name, as in `$CIFAR10_5`,
-means a folder with that many of the classes.
+Some names stand for folders. `$RUNS` is the folder of all runs and `$WEIGHTS` the folder of the
+given weights files. `$CIFAR10` and `$GROCERY` are data sets. A number after the name, as in
+`$CIFAR10_5`, means a folder with that many of the classes.
 """
 
 
