@@ -1,1 +1,1 @@
-"""Evidence: a matrix of runs, what came out of them, and the page that says so."""
+"""Evidence: the runs that compare methods, their results, and the pages about them."""

@@ -1,9 +1,10 @@
-"""Runs the matrix, run by run, and keeps what came out in `results.jsonl`.
+"""Runs what `matrix.yaml` declares, adds the results to `results.jsonl`, and writes the pages.
 
-`make evidence TIER=small` needs nothing; `TIER=cpu` adds CIFAR-10, `TIER=gpu` what needs a GPU.
-What is in `results.jsonl` already, made by the same command line, is not run again without
-`--again`, which forgets it first, unless another run needs its files and they are not here; an
-unfinished run goes on from its checkpoint. Afterwards `docs/evidence.md` is written from the file.
+`make evidence TIER=small` needs no files; `TIER=cpu` adds CIFAR-10, `TIER=gpu` what needs a GPU.
+
+A run that has a row in `results.jsonl`, with the same command line, is not repeated. There are two
+exceptions: `--again` removes the row first, and a run is repeated if another one needs its files
+and they are missing. An unfinished run continues from its checkpoint.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from mgd.runfolder import names
 
 
 def main() -> None:
-    """Runs what is missing, then writes the page."""
+    """Runs what is missing, then writes the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", choices=TIERS, default="small")
     parser.add_argument("--only", default="", help="regular expression on experiment/method")
@@ -31,9 +32,9 @@ def main() -> None:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="forget rows and folders; run it all anew",
+        help="remove rows and run folders, and run all of it again",
     )
-    parser.add_argument("--list", action="store_true", help="print the commands and end")
+    parser.add_argument("--list", action="store_true", help="print the commands, and run nothing")
     given = parser.parse_args()
     matrix = read_matrix()
     files = {path.name for path in given.weights.iterdir()} if given.weights else set()

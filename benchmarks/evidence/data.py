@@ -1,4 +1,4 @@
-"""Data of the matrix: folders given, fetched, or parts of them."""
+"""Data of the runs: folders that are given or downloaded, and folders of some classes."""
 
 import shutil
 from pathlib import Path
@@ -21,7 +21,7 @@ def prepare(
         matrix: As read.
         names: Of the variables needed, with their `$`.
         given: Folders by the name of their data set, or None.
-        root: Where to put what is made or fetched.
+        root: Folder for the data that are made or downloaded.
     """
     folders = {}
     for experiment in matrix["experiments"].values():
@@ -38,7 +38,7 @@ def prepare(
 
 
 def out_of_reach(matrix: dict[str, Any], given: dict[str, Any]) -> set[str]:
-    """Returns the names of the data sets that were not given and cannot be fetched."""
+    """Returns the names of the data sets that were not given and cannot be downloaded."""
     sources = [experiment["data"] for experiment in matrix["experiments"].values()]
     names = {data if isinstance(data, str) else data["of"] for data in sources}
     return {name for name in names if name not in _MAKERS and not given.get(name)}

@@ -1,4 +1,4 @@
-"""The plan: `matrix.yaml` read into jobs, each one command line of `mgd`."""
+"""Plan: reads `matrix.yaml` into jobs, each of them one command line of `mgd`."""
 
 import re
 from collections.abc import Collection, Container
@@ -33,12 +33,12 @@ class Job:
 
     @property
     def key(self) -> Key:
-        """What the job is known by."""
+        """Experiment, method and seed, which no other job has together."""
         return self.experiment, self.method, self.seed
 
     @property
     def folder(self) -> str:
-        """Its run folder, below that of all runs."""
+        """Its run folder, inside the folder of all runs."""
         return f"{self.experiment}/{_folder(self.method, self.seed)}"
 
     @property
@@ -54,7 +54,7 @@ def read_matrix() -> dict[str, Any]:
 
 
 def plan(matrix: dict[str, Any], weights: Container[str] = ()) -> list[Job]:
-    """Returns every job; all methods of a seed before the next.
+    """Returns every job: all methods with one seed, then all with the next.
 
     Args:
         matrix: As read.
@@ -113,14 +113,14 @@ def data_name(data: str | dict[str, Any]) -> str:
 def chosen(
     jobs: list[Job], tier: str, only: str, done: Collection[Key], present: Collection[Key] = ()
 ) -> list[Job]:
-    """Returns the jobs to run, those that others need first.
+    """Returns the jobs to run, in an order in which each comes after those that it needs.
 
     Args:
-        jobs: All.
-        tier: Take the jobs of this tier and of the lower ones,
-        only: whose `experiment/method` matches this regular expression,
-        done: but not these; what the others need, of whatever tier, is taken too,
-        present: unless its files are there.
+        jobs: All jobs.
+        tier: Jobs of this tier and of the lower ones are taken.
+        only: Regular expression that `experiment/method` must match.
+        done: Jobs that have a row already and are left out, unless another job needs their files.
+        present: Jobs whose files exist, so that others can use them.
     """
     by_key = {job.key: job for job in jobs}
     found: dict[Key, Job] = {}

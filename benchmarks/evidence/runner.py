@@ -1,4 +1,4 @@
-"""Runner: jobs side by side, each a process of one thread, each leaving a row in the results."""
+"""Runner: runs jobs in parallel, one thread each, and adds a row to the results for each."""
 
 import contextlib
 import json
@@ -23,17 +23,17 @@ RESULTS = HERE / "results.jsonl"
 RENAMED = {" --loss-worth ": " --feature-weight ", ", worth ": ", feature weight "}
 """Flags and methods whose name has changed since rows were made; the rows stay as they are."""
 COLUMNS = ("epoch", "valid_top1")
-"""Of an epoch's record, what a row keeps."""
+"""Columns of an epoch's record that a row keeps."""
 OPTIONS = ("arch", "distiller", "size", "train-images")
-"""Of the run's options, what a reader needs beside the command line."""
+"""Options of the run that a row keeps beside the command line."""
 COSTS = ("teacher", "student", "first_cost", "cost_after")
-"""Of a point's matching, what a row keeps."""
+"""Fields of a point's matching that a row keeps."""
 
 
 def run_all(
     jobs: list[Job], present: set[Key], folders: dict[str, Path], at_a_time: int
 ) -> list[str]:
-    """Runs the jobs side by side, one thread each, every one after those that it needs.
+    """Runs the jobs in parallel, one thread each, every job after those that it needs.
 
     Returns:
         The names of the runs that failed, and of those that needed one of them.
@@ -69,7 +69,7 @@ def run_one(job: Job, folders: dict[str, Path]) -> int:
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         try:
             code = mgd(words)
-        except Exception:  # a fault of ours costs this run, not the hours of the others
+        except Exception:  # a defect of ours ends this run, and not the others
             traceback.print_exc()
             code = 1
     if code == 0:
@@ -87,7 +87,7 @@ def run_one(job: Job, folders: dict[str, Path]) -> int:
             "points": [_only(COSTS, asdict(point)) for point in run.points],
             "rows": [_only(COLUMNS, record.row()) for record in run.epochs],
         }
-        with RESULTS.open("a") as file:  # one write, so that runs side by side do not mix
+        with RESULTS.open("a") as file:  # one write, so that lines of parallel runs do not mix
             file.write(json.dumps(row) + "\n")
     return code
 
@@ -97,7 +97,7 @@ def _only(keys: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def forget(jobs: list[Job], runs: Path) -> None:
-    """Removes rows and run folders: a finished run would only be found finished again."""
+    """Removes rows and run folders; with its folder left, a finished run would not run again."""
     keys = {job.key for job in jobs}
     kept = [row for row in read_results() if row_key(row) not in keys]
     RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept))
@@ -106,7 +106,7 @@ def forget(jobs: list[Job], runs: Path) -> None:
 
 
 def _forget_another(folder: Path, command: str) -> None:
-    """Removes a run that another command line left, which could not be gone on with."""
+    """Removes the run folder of another command line, which this one could not continue."""
     note = folder.parent / f"{folder.name}.command"
     note.parent.mkdir(parents=True, exist_ok=True)
     if note.exists() and in_present_names(note.read_text()) != command:
@@ -133,7 +133,7 @@ def _provenance() -> dict[str, Any]:
 
 
 def read_results() -> list[dict[str, Any]]:
-    """Reads all rows; of rows with one key the last counts."""
+    """Reads all rows; of several rows with the same key, the last one is used."""
     if not RESULTS.is_file():
         return []
     text = in_present_names(RESULTS.read_text())
