@@ -48,7 +48,7 @@ def launch(config: RunConfig, run: Callable[[Fabric, RunConfig], Result]) -> Res
             ) from error
         return sealed.value
     fabric.launch()
-    return run(fabric, config)
+    return _call(fabric, run=run, config=config).value
 
 
 class _Sealed(Generic[Result]):
