@@ -202,7 +202,9 @@ def test_a_run_never_starts_afresh_over_damaged_checkpoints(tmp_path):
     save_two(tmp_path)
     for name in ("last.ckpt", "previous.ckpt"):
         (tmp_path / name).write_bytes(b"torn")
-    with pytest.raises(InputError, match=r"every checkpoint in .* is damaged"):
+    with pytest.raises(
+        InputError, match=r"no checkpoint of .* can be used: .*last.ckpt. is damaged"
+    ):
         newest_checkpoint(tmp_path)
 
 
@@ -291,3 +293,11 @@ def test_a_student_loads_into_torchvisions_own_network(name, tmp_path):
     stock.load_state_dict(load_file(tmp_path / "student.safetensors"), strict=True)
     images = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(stock(images), student(images))
+
+
+def test_a_run_of_the_version_before_is_refused_with_the_reason(tmp_path):
+    """Its format was 1; `--resume auto` says so instead of starting over."""
+    for name in ("last.ckpt", "previous.ckpt"):
+        torch.save({"format": 1, "epoch": 3}, tmp_path / name)
+    with pytest.raises(InputError, match="has checkpoint format 1, this version reads 2; use the"):
+        newest_checkpoint(tmp_path)

@@ -94,12 +94,12 @@ def load_checkpoint(path: Path) -> State:
 
 
 def newest_checkpoint(folder: Path) -> State | None:
-    """Reads a run folder's newest whole checkpoint, and says so loudly if it is not the last.
+    """Reads a run folder's newest checkpoint that can be used; an error in the log if not the last.
 
     Raises:
-        InputError: If there are checkpoints and all are damaged.
+        InputError: If there are checkpoints and none can be used, with the reason of the last.
     """
-    faults = []
+    faults: list[str] = []
     for name in (names.LAST_CHECKPOINT, names.PREVIOUS_CHECKPOINT):
         if not (folder / name).exists():
             continue
@@ -107,13 +107,15 @@ def newest_checkpoint(folder: Path) -> State | None:
             state = load_checkpoint(folder / name)
         except InputError as error:
             logger.error("%s", error)
-            faults.append(name)
+            faults.append(str(error))
             continue
         if faults:
             logger.warning("going on from %s, the checkpoint before", folder / name)
         return state
     if faults:
-        raise InputError(f"every checkpoint in '{folder}' is damaged; start a new --experiment")
+        raise InputError(
+            f"no checkpoint of '{folder}' can be used: {faults[0]}; or start a new --experiment"
+        )
     return None
 
 
