@@ -158,7 +158,7 @@ def test_code_is_named_on_the_command_line_alone(option, capsys):
     assert main([*words, "--resume", "auto"]) == 2
     assert f"made with --{option} mine:build" in capsys.readouterr().err
     main(["report", str(folder)])
-    main(["export", str(folder)])
+    main(["export", str(folder), "--format", "pth"])
     assert not Path("obeyed").exists()
 
 

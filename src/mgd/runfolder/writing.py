@@ -38,7 +38,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any], previous: Path | N
             os.fsync(file.fileno())
         if previous is not None and path.exists():
             _keep(path, previous)
-        temporary.replace(path)
+        os.replace(temporary, path)
         _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         raise RunError(
@@ -56,9 +56,9 @@ def _keep(path: Path, previous: Path) -> None:
         link.hardlink_to(path)
     except OSError:
         # The file system has no hard links: for a moment the second name alone is there.
-        path.replace(previous)
+        os.replace(path, previous)
         return
-    link.replace(previous)
+    os.replace(link, previous)
     # A killed run may leave both names on one file: POSIX renames nothing then, and `link` stays.
     link.unlink(missing_ok=True)
 
