@@ -15,6 +15,7 @@ ROOMS = (
     "errors",
     "version",
     "ranks",
+    "views",
     "tensors",
     "inside",
     "method",
@@ -33,8 +34,9 @@ MAY = {
     "ranks": {"errors"},
     "tensors": {"errors"},
     "inside": {"errors"},  # a look at networks needs no formula
-    "models": {"errors"},
-    "data": {"errors", "ranks"},
+    "views": {"errors"},
+    "models": {"errors", "views"},
+    "data": {"errors", "ranks", "views"},
     "runfolder": {"errors"},
     "report": {"errors", "runfolder"},
 }

@@ -26,6 +26,7 @@ from mgd.tensors.losses import partial_l2, point_weights
 from mgd.tensors.margin import margin_from_features, margin_from_norm
 from mgd.tensors.reducers import REDUCERS, Reducer
 from mgd.version import __version__
+from mgd.views import View
 
 __all__ = [
     "LOGIT_LOSSES",
@@ -47,6 +48,7 @@ __all__ = [
     "Tap",
     "TapError",
     "TappedModel",
+    "View",
     "__version__",
     "assign",
     "channel_distance",
