@@ -18,7 +18,9 @@ from mgd.method.learner import Distilled, Guidance
 from mgd.method.matcher import ChannelMatcher, MatchingReport
 from mgd.method.point import DistillationPoint, DistillationPoints, MatchedPoint
 from mgd.method.rematch import RematchSchedule, update_matching
-from mgd.models import create_model
+from mgd.models.creation import create_model
+from mgd.models.loading import load_network
+from mgd.models.metadata import Metadata
 from mgd.tensors.assignment import SOLVERS, assign
 from mgd.tensors.distance import channel_distance
 from mgd.tensors.logits import LOGIT_LOSSES, decoupled_kd, dist_kd, logit_kd
@@ -41,6 +43,7 @@ __all__ = [
     "InputError",
     "MatchedPoint",
     "MatchingReport",
+    "Metadata",
     "PointList",
     "PointPair",
     "Reducer",
@@ -56,6 +59,7 @@ __all__ = [
     "decoupled_kd",
     "discover_points",
     "dist_kd",
+    "load_network",
     "logit_kd",
     "margin_from_features",
     "margin_from_norm",

@@ -65,6 +65,27 @@ class Subset(Split):
         return self.whole.name(self.indices[index])
 
 
+class Relabelled(Split):
+    """Another split whose classes have other numbers.
+
+    Args:
+        whole: The other split.
+        numbers: New number of each class, by its old one.
+    """
+
+    def __init__(self, whole: Split, numbers: Sequence[int]):
+        self.whole = whole
+        self.labels = [numbers[label] for label in whole.labels]
+
+    def image(self, index: int) -> Tensor:
+        """Returns one image, uint8 (3, H, W)."""
+        return self.whole.image(index)
+
+    def name(self, index: int) -> str:
+        """Returns the name that the image has in the other split."""
+        return self.whole.name(index)
+
+
 @dataclass(frozen=True)
 class Splits:
     """A data set: its classes and its splits.
@@ -79,6 +100,24 @@ class Splits:
     test: Split | None = None
     augment: Augment = "auto"
     """The training transform that suits these images; see `transforms.train_transform`."""
+
+    def with_classes(self, classes: Sequence[str]) -> "Splits":
+        """Numbers the classes as a network does that knows them by name.
+
+        Args:
+            classes: Names in the order of the network's outputs: all of the data, and perhaps more.
+        """
+        if list(classes) == self.classes:
+            return self
+        numbers = [list(classes).index(name) for name in self.classes]
+        test = Relabelled(self.test, numbers) if self.test is not None else None
+        return replace(
+            self,
+            classes=list(classes),
+            train=Relabelled(self.train, numbers),
+            valid=Relabelled(self.valid, numbers),
+            test=test,
+        )
 
     def hold_out(self, share: float, seed: int) -> "Splits":
         """Cuts a new `valid` from `train`; the old `valid` becomes `test`, unless there is one.

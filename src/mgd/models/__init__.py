@@ -1,187 +1,34 @@
-"""Builds networks by name: those of this package, torchvision's, timm's, or your own function's."""
+"""Networks by name, and their weights in files, together with their classes and their view."""
 
-import difflib
-import importlib
-import re
-from collections.abc import Callable
-from urllib.error import URLError
-
-import torchvision
-from torch import nn
-
-from mgd.errors import InputError
-from mgd.models.cifar_resnet import CifarResNet
-from mgd.models.mobilenet import MobileNetV1, mobilenet_v2_eccv
-from mgd.models.shufflenet import shufflenet_v2, shufflenet_v2_x0_5
-from mgd.models.weights import load_backbone, load_weights, num_classes_of, read_weights
-
-Builder = Callable[[int], nn.Module]
-
-OWN: dict[str, Builder] = {
-    "mobilenet_v1": MobileNetV1,
-    "mobilenet_v2_eccv": mobilenet_v2_eccv,
-    "shufflenet_v2": shufflenet_v2,
-    "shufflenet_v2_x0_5": shufflenet_v2_x0_5,
-}
-
-# These have the same parameters as torchvision's network of the second name, so its weights fit.
-_TORCHVISION_TWIN = {
-    "shufflenet_v2": "shufflenet_v2_x1_0",
-    "shufflenet_v2_x0_5": "shufflenet_v2_x0_5",
-}
-TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
-_CIFAR = re.compile(r"cifar_resnet(8|14|20|32|44|56|110)(?:_x(\d+)_(\d+))?")
-
-PRETRAINED = "pretrained"
-_OTHER_WEIGHTS = (
-    "use `weights=None` for random weights, or give a checkpoint file with `weights=FILE`"
+from mgd.models.creation import (
+    NAMES,
+    OWN,
+    PRETRAINED,
+    TORCHVISION,
+    create_model,
+    is_code,
+    published_classes,
 )
-NAMES = (*TORCHVISION, *OWN, *(f"cifar_resnet{depth}" for depth in (8, 14, 20, 32, 44, 56, 110)))
+from mgd.models.exported import FORMATS, Format, is_exported, to_onnx, to_pt2
+from mgd.models.loading import arch_of, build_for, load_network, read_metadata
+from mgd.models.metadata import Metadata
 
-
-def create_model(name: str, num_classes: int = 1000, weights: str | None = None) -> nn.Module:
-    """Builds a classifier by name.
-
-    Args:
-        name: One of `mgd.models.NAMES`; a CIFAR ResNet of another width, such as
-            `cifar_resnet20_x0_5` for half the width; `torchvision:NAME`; `timm:NAME`; or
-            `package.module:callable`, which is called with `num_classes=`.
-        num_classes: K, the number of classes, at least 1.
-        weights: `None` for random weights; "pretrained" for ImageNet weights, which torchvision
-            (version 1, those of the published tables) or timm downloads; or the path of a
-            checkpoint file.
-
-    Returns:
-        A network (B, 3, H, W) -> (B, K) in training mode. If pretrained weights have another
-        number of classes, the last layer gets random weights, and the log says so.
-
-    Raises:
-        InputError: If the name is unknown, the file does not fit, or the weights cannot be loaded.
-
-    Example:
-        >>> import torch, mgd
-        >>> student = mgd.create_model("mobilenet_v2", num_classes=200)
-        >>> student(torch.randn(2, 3, 64, 64)).shape
-        torch.Size([2, 200])
-    """
-    if num_classes < 1:
-        raise InputError(f"`num_classes` (={num_classes}) must be at least 1")
-    source, colon, rest = name.partition(":")
-    if source == "timm" and colon:
-        network = _create_timm(rest, num_classes, weights == PRETRAINED)
-    elif source == "torchvision" or name in TORCHVISION:
-        network = _create_torchvision(rest or name, num_classes)
-        if weights == PRETRAINED:
-            _load_torchvision(network, rest or name)
-    elif colon:
-        network = _import(name)(num_classes=num_classes)
-    else:
-        network = _create_own(name, num_classes)
-        if weights == PRETRAINED:
-            _load_torchvision(network, _TORCHVISION_TWIN.get(name, name))
-    if weights not in (None, PRETRAINED):
-        load_weights(network, read_weights(weights), weights)
-    return network.train()
-
-
-def load_trained(name: str, path: str, num_classes: int = 1000) -> nn.Module:
-    """Builds a network with the weights and the number of classes of a checkpoint file.
-
-    Args:
-        name: As in `create_model`.
-        path: As in `read_weights`.
-        num_classes: The expected number of classes. If it is that of the file, the network is
-            built once instead of twice.
-
-    Raises:
-        InputError: As `create_model` and `read_weights`.
-    """
-    weights = read_weights(path)
-    network = create_model(name, num_classes)
-    found = num_classes_of(weights, network, num_classes)
-    if found != num_classes:
-        network = create_model(name, found)
-    load_weights(network, weights, path)
-    return network
-
-
-def _create_own(name: str, num_classes: int) -> nn.Module:
-    if name in OWN:
-        return OWN[name](num_classes)
-    match = _CIFAR.fullmatch(name)
-    if match is None:
-        near = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.3)
-        raise InputError(
-            f"unknown network '{name}'; nearest: {', '.join(near) or 'none'}; or give "
-            "torchvision:NAME, timm:NAME or package.module:callable"
-        )
-    depth, whole, part = match.groups()
-    width = float(f"{whole}.{part}") if whole else 1.0
-    return CifarResNet(int(depth), width, num_classes)
-
-
-def _create_torchvision(name: str, num_classes: int) -> nn.Module:
-    known = torchvision.models.list_models(torchvision.models)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-        raise InputError(
-            f"torchvision has no classifier '{name}'; nearest: {', '.join(near) or 'none'}"
-        )
-    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    if extra:
-        extra["init_weights"] = True
-    network: nn.Module = torchvision.models.get_model(name, num_classes=num_classes, **extra)
-    return network
-
-
-def _load_torchvision(network: nn.Module, name: str) -> None:
-    try:
-        enum = torchvision.models.get_model_weights(name)
-    except ValueError as error:
-        raise InputError(
-            f"there are no published weights for '{name}'; {_OTHER_WEIGHTS}"
-        ) from error
-    published = getattr(enum, "IMAGENET1K_V1", None) or next(iter(enum))
-    try:
-        state = published.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: wrong hash
-        raise InputError(
-            f"the pretrained weights of '{name}' are not in the cache and cannot be downloaded "
-            f"({error}); {_OTHER_WEIGHTS}"
-        ) from error
-    load_backbone(network, dict(state), str(published))
-
-
-def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            f"'timm:{name}' needs the package timm; "
-            "pip install 'matching-guided-distillation[timm]'"
-        ) from error
-    if not timm.is_model(name.partition(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.3)
-        raise InputError(f"timm has no network '{name}'; nearest: {', '.join(near) or 'none'}")
-    try:
-        network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-    except (URLError, OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"the pretrained weights of 'timm:{name}' cannot be loaded ({reason}); {_OTHER_WEIGHTS}"
-        ) from error
-    return network
-
-
-def _import(name: str) -> Callable[..., nn.Module]:
-    module, _, function = name.partition(":")
-    try:
-        builder: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"network '{name}' cannot be imported ({error}); give package.module:callable, and "
-            "install the package or add its folder to PYTHONPATH"
-        ) from error
-    return builder
+__all__ = [
+    "FORMATS",
+    "NAMES",
+    "OWN",
+    "PRETRAINED",
+    "TORCHVISION",
+    "Format",
+    "Metadata",
+    "arch_of",
+    "build_for",
+    "create_model",
+    "is_code",
+    "is_exported",
+    "load_network",
+    "published_classes",
+    "read_metadata",
+    "to_onnx",
+    "to_pt2",
+]

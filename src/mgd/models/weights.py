@@ -4,16 +4,17 @@ import argparse
 import logging
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mgd.errors import InputError
+from mgd.models.metadata import KEY, Metadata, beside
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,12 @@ StateDict = dict[str, Tensor]
 
 
 def read_weights(path: str | Path) -> StateDict:
-    """Reads the weights of a network from a checkpoint of this or another project.
+    """Reads the weights of a network from a checkpoint; see `read_checkpoint`."""
+    return read_checkpoint(path)[0]
+
+
+def read_checkpoint(path: str | Path) -> tuple[StateDict, Metadata | None]:
+    """Reads the weights of a network, and what the file says of it.
 
     These formats are understood: a bare state dict; `{"state_dict": ...}` or `{"model": ...}`, as
     in the `.pth.tar` files of timm and of PyTorch's examples; checkpoints of this package
@@ -32,15 +38,27 @@ def read_weights(path: str | Path) -> StateDict:
         path: The file. The suffix `.safetensors` selects that format.
 
     Returns:
-        The weights by name, on the CPU.
+        The weights by name, on the CPU; and the metadata, from the file or from a JSON file beside
+        it, `None` where neither has any, as in files of other projects.
 
     Raises:
         InputError: If the file is missing, has no weights, or cannot be read without running code.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(
+            f"'{path}' is a folder, and no run folder with a finished epoch; give a file of "
+            "weights, or a run folder"
+        )
     if not path.is_file():
         raise InputError(f"weights '{path}' do not exist; give the path of a checkpoint file")
-    content = _load_safetensors(path) if path.suffix == ".safetensors" else load_plain(path)
+    content: Any
+    if path.suffix == ".safetensors":
+        content, text = _load_safetensors(path)
+        metadata = Metadata.from_json(text, str(path)) if text else None
+    else:
+        content = load_plain(path)
+        metadata = _metadata_of(content, path)
     for key in ("student", "state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -55,12 +73,24 @@ def read_weights(path: str | Path) -> StateDict:
     for prefix in ("_orig_mod.", "module.", "_orig_mod."):  # compiled before or after
         if all(key.startswith(prefix) for key in weights):
             weights = {key.removeprefix(prefix): value for key, value in weights.items()}
-    return weights
+    return weights, metadata
 
 
-def _load_safetensors(path: Path) -> StateDict:
+def _metadata_of(content: Any, path: Path) -> Metadata | None:
+    if isinstance(content, Mapping) and KEY in content:
+        return Metadata.from_plain(content[KEY], str(path))
+    if not beside(path).is_file():
+        return None
+    text = beside(path).read_text(encoding="utf-8", errors="replace")
+    # Another project's file may have the name as well.
+    return Metadata.from_json(text, str(beside(path))) if '"view"' in text else None
+
+
+def _load_safetensors(path: Path) -> tuple[StateDict, str]:
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(KEY, "")
+        return load_file(path), text
     except SafetensorError as error:
         raise InputError(
             f"'{path}' is damaged or not a complete safetensors file ({error}); use another copy"
@@ -146,7 +176,9 @@ def load_weights(network: nn.Module, weights: StateDict, source: str) -> None:
     network.load_state_dict(weights)
 
 
-def load_backbone(network: nn.Module, weights: StateDict, source: str) -> None:
+def load_backbone(
+    network: nn.Module, weights: StateDict, source: str, head: Collection[str] = ()
+) -> None:
     """Loads pretrained weights, except those of another shape, such as the last layer's.
 
     The parameters left out keep their values, and the log names them.
@@ -155,13 +187,20 @@ def load_backbone(network: nn.Module, weights: StateDict, source: str) -> None:
         network: Takes the weights.
         weights: Weights by name.
         source: What to call the weights in messages.
+        head: Names to leave out whatever their shape: the last layer, where it is one for other
+            classes.
 
     Raises:
         InputError: If names differ; the message lists the first of them.
     """
     own = network.state_dict()
-    head = [key for key in weights if key in own and weights[key].shape != own[key].shape]
-    merged = {**weights, **{key: own[key] for key in head}}
+    new = [
+        key
+        for key in weights
+        if key in own and (key in head or weights[key].shape != own[key].shape)
+    ]
+    merged = {**weights, **{key: own[key] for key in new}}
     load_weights(network, merged, source)
-    if head:
-        logger.warning("%s: new head for this class count (%s)", source, ", ".join(head))
+    if new:
+        why = "its classes are others" if head else "its class count is another"
+        logger.warning("%s: %s, so its head is made anew (%s)", source, why, ", ".join(new))

@@ -13,11 +13,12 @@ from mgd.engine.options.networks import NetworkConfig
 from mgd.engine.options.option import options_of
 from mgd.engine.options.output import OutputConfig
 from mgd.engine.options.schedule import ScheduleConfig
+from mgd.engine.options.views import ViewConfig
 from mgd.errors import InputError
 
 TEACHER_OPTIONS = frozenset(
     option.name
-    for group in (NetworkConfig, DistillationConfig, DeviceConfig)
+    for group in (ViewConfig, NetworkConfig, DistillationConfig, DeviceConfig)
     for option in options_of(group)
     if "train" not in option.commands
 ) - {"distiller"}

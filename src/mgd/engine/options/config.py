@@ -12,6 +12,7 @@ from mgd.engine.options.networks import NetworkConfig
 from mgd.engine.options.option import Group, Option, options_of
 from mgd.engine.options.output import OutputConfig
 from mgd.engine.options.schedule import ScheduleConfig
+from mgd.engine.options.views import ViewConfig
 from mgd.engine.options.yaml_file import read_yaml
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "OutputConfig",
     "RunConfig",
     "ScheduleConfig",
+    "ViewConfig",
     "read_yaml",
 ]
 
@@ -33,6 +35,7 @@ class RunConfig:
     """A run: one field per group."""
 
     data: DataConfig = DataConfig()
+    views: ViewConfig = ViewConfig()
     networks: NetworkConfig = NetworkConfig()
     distillation: DistillationConfig = DistillationConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -73,9 +76,14 @@ class RunConfig:
         return RunConfig(**groups)
 
     @property
+    def student_name(self) -> str:
+        """The student's name, after the original's default."""
+        return self.networks.arch or "mobilenet_v1"
+
+    @property
     def teacher_name(self) -> str:
         """The teacher's name, after the published defaults."""
-        default = "resnet152" if self.networks.arch == "resnet50" else "resnet50"
+        default = "resnet152" if self.student_name == "resnet50" else "resnet50"
         return self.networks.teacher or default
 
     @property
@@ -90,7 +98,7 @@ class RunConfig:
             method = self.distillation.kd
         elif method != "none" and self.distillation.mgd_with_kd:
             method += f"-{self.distillation.kd}"
-        parts = [self.networks.arch, "base" if method == "none" else method]
+        parts = [self.student_name, "base" if method == "none" else method]
         return "-".join(parts).replace(":", "-").replace("/", "-")
 
 

@@ -12,18 +12,11 @@ class DataConfig(Group):
     """Data."""
 
     data: str = option("", "folder with `train` and `valid` inside, or digits", shown="DATA")
-    size: int = option(
-        224,
-        "width and height of the images that the networks see, in pixels",
-        least=1,
-        brief="side of the square images, in pixels",
-    )
     augment: Augment = option(
         "auto",
         "random changes of training images. imagenet: crop at a random scale, and flip; cifar: "
         "shift by up to an eighth of the size, and flip; shift: as cifar, without the flip; none. "
-        "auto: shift for digits, else cifar up to 40 px and imagenet above. With imagenet, "
-        "evaluation sees the centre of an image; otherwise the whole image",
+        "auto: shift for digits, else cifar up to 40 px and imagenet above",
     )
     train_images: int = option(
         0,

@@ -10,33 +10,36 @@ class NetworkConfig(Group):
     """Networks."""
 
     arch: str = option(
-        "mobilenet_v1",
-        "student: a built-in name, torchvision:NAME, timm:NAME or package.module:callable",
+        "",
+        "student: a built-in name, torchvision:NAME, timm:NAME or package.module:callable; "
+        "default: the network of --student-resume, else mobilenet_v1",
         flags=("-a",),
         brief="network to train",
         train_text="network: a built-in name, torchvision:NAME, timm:NAME or "
-        "package.module:callable",
+        "package.module:callable; default: the network of --student-resume, else mobilenet_v1",
     )
     teacher: str = option(
         "",
-        "teacher, named as in --arch; default: resnet50, or resnet152 where the student is "
-        "resnet50",
+        "teacher, named as in --arch; default: the network of --teacher-resume, else resnet50, or "
+        "resnet152 where the student is resnet50",
         brief="teacher network; default: resnet50",
         commands=WITH_TEACHER,
     )
     teacher_resume: str = option(
         "",
-        "file with the teacher's weights; default: published ImageNet weights",
-        brief="file with the teacher's weights",
+        "the teacher's weights: a run folder, or a file; default: published ImageNet weights",
+        brief="run folder or file of the teacher",
         commands=WITH_TEACHER,
-        shown="FILE",
+        shown="RUN|FILE",
     )
     student_resume: str = option(
         "",
-        "file with the student's first weights",
-        brief="file with first weights for --arch",
-        shown="FILE",
-        train_text="file with the network's first weights",
+        "the student's first weights, or in an evaluation the student: a run folder, or a file of "
+        "weights; an evaluation takes exported .pt2 and .onnx files as well",
+        flags=("--model",),
+        brief="run folder or file of the student",
+        shown="RUN|FILE",
+        train_text="the network's first weights: a run folder, or a file",
     )
     use_pretrained: Switch | None = option(
         None,

@@ -93,6 +93,8 @@ class Option:
     shown: str
     kind: type | None
     """Type of the value; `None` where only `words` are allowed."""
+    part: type
+    """Type of each of several values, where `kind` is tuple."""
     words: tuple[Any, ...]
     """Literal values: the choices, or words such as "auto" beside a number."""
 
@@ -115,7 +117,8 @@ class Option:
     def needed(self) -> str:
         """What text can be read as a value, for an error."""
         if self.kind is tuple:
-            return "whole numbers with commas or spaces between"
+            whole = "whole " if self.part is int else ""
+            return f"{whole}numbers with commas or spaces between"
         number = {int: "a whole number", float: "a number"}.get(self.kind or str, "text")
         return ", or ".join([number, *map(str, self.words)])
 
@@ -126,7 +129,7 @@ class Option:
             ValueError: If it cannot be read. The range is not checked here.
         """
         if self.kind is tuple:
-            return tuple(int(part) for part in text.replace(",", " ").split())
+            return tuple(self.part(part) for part in text.replace(",", " ").split())
         if self.kind is None:
             return type(self.words[0])(text)
         return text if text in self.words else self.kind(text)
@@ -183,11 +186,19 @@ def options_of(group: type[Group]) -> tuple[Option, ...]:
     for item in dataclasses.fields(group):  # type: ignore[arg-type]  # every group is a dataclass
         declared = dict(item.metadata)
         kind, words = _kind_and_words(hints[item.name])
+        part = get_args(hints[item.name])[0] if kind is tuple else str
         declared["commands"] = declared["commands"] or group.listed_for
         value = {int: "N", float: "X"}.get(kind or str, "NAME")
         declared["shown"] = declared["shown"] or "|".join([*map(str, words), value])
         options.append(
-            Option(name=item.name, default=item.default, kind=kind, words=words, **declared)
+            Option(
+                name=item.name,
+                default=item.default,
+                kind=kind,
+                part=part,
+                words=words,
+                **declared,
+            )
         )
     return tuple(options)
 
