@@ -27,6 +27,8 @@ ROOMS = (
     "engine.tasks",
     "engine.loop",
     "engine.run",
+    "engine.measure",
+    "engine.predict",
     "report",
     "cli",
 )

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mgd.cli.parser import Parser
 from mgd.engine.options.config import RunConfig
-from mgd.engine.tasks.networks import build_distiller
+from mgd.engine.tasks.building import build_distiller
 from mgd.errors import InputError
 from mgd.inside import PointList, points_to_plain
 from mgd.method.distiller import Distiller

@@ -1,7 +1,8 @@
 """Finds the images of a data set that cannot be read, before training starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -11,6 +12,14 @@ from mgd.data.splits import Split, Splits, Subset
 from mgd.errors import InputError
 
 _AT_ONCE = 32
+
+Watch = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Passes on items, of which there are so many, and shows how far it is."""
+
+
+def unwatched(items: Iterable[Any], number: int) -> Iterable[Any]:
+    """Passes items on, and shows nothing."""
+    return items
 
 
 class _Faults(Dataset[str]):
@@ -27,7 +36,9 @@ class _Faults(Dataset[str]):
         return ""
 
 
-def drop_bad_images(splits: Splits, workers: int) -> tuple[Splits, list[str]]:
+def drop_bad_images(
+    splits: Splits, workers: int, watch: Watch = unwatched
+) -> tuple[Splits, list[str]]:
     """Reads every image once, and leaves out those that cannot be read.
 
     Each rank reads its share of the images, and all ranks get the same result. The result depends
@@ -37,6 +48,7 @@ def drop_bad_images(splits: Splits, workers: int) -> tuple[Splits, list[str]]:
     Args:
         splits: The data set.
         workers: Number of processes per rank that read images; 0 reads in this process.
+        watch: Passes on the batches that are read.
 
     Returns:
         The data set without the bad images, and for each bad image a text that names the file and
@@ -50,7 +62,7 @@ def drop_bad_images(splits: Splits, workers: int) -> tuple[Splits, list[str]]:
     for name, split in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
         if split is None:
             continue
-        found = _faults(split, workers)
+        found = _faults(split, workers, watch)
         faults += [fault for fault in found if fault]
         kept = [index for index, fault in enumerate(found) if not fault]
         parts[name] = Subset(split, kept) if len(kept) < len(split) else split
@@ -59,7 +71,7 @@ def drop_bad_images(splits: Splits, workers: int) -> tuple[Splits, list[str]]:
     return replace(splits, **parts), faults  # type: ignore[arg-type]
 
 
-def _faults(split: Split, workers: int) -> list[str]:
+def _faults(split: Split, workers: int, watch: Watch) -> list[str]:
     num_ranks = ranks.num_ranks()
     mine = range(ranks.rank(), len(split), num_ranks)
     loader = DataLoader(
@@ -70,7 +82,7 @@ def _faults(split: Split, workers: int) -> list[str]:
         collate_fn=list,
         generator=torch.Generator(),  # keeps torch's generator, and so the first weights
     )
-    found = [fault for batch in loader for fault in batch]
+    found = [fault for batch in watch(loader, len(loader)) for fault in batch]
     shares = ranks.gather_objects(found)
     return [shares[index % num_ranks][index // num_ranks] for index in range(len(split))]
 

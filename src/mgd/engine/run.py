@@ -1,25 +1,41 @@
-"""Runs: what the command line calls. All is built and checked before anything is written."""
+"""Runs: what the command line calls. What cannot be used is told before a run writes anything."""
 
 import itertools
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from mgd import ranks
+from mgd.data import load_splits
+from mgd.data.splits import Splits
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.loop.pipeline import build_pipeline, telling_of_dead_workers
+from mgd.engine.loop.opening import (
+    chance_warning,
+    enlarging_warning,
+    opening_lines,
+)
+from mgd.engine.loop.pipeline import (
+    Part,
+    Pipeline,
+    augmentation,
+    cut_splits,
+    telling_of_dead_workers,
+)
 from mgd.engine.loop.progress import Progress
 from mgd.engine.loop.runlog import Reporter, RunLog
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
-from mgd.engine.tasks.networks import build_networks, build_task
+from mgd.engine.tasks.building import build_task
+from mgd.engine.tasks.classifiers import Classifiers, build_classifiers, with_names
 from mgd.errors import InputError
 from mgd.runfolder import (
     RunResult,
@@ -27,7 +43,6 @@ from mgd.runfolder import (
     names,
     read_epochs,
     write_bad_images,
-    write_per_class,
     write_whole,
 )
 
@@ -64,46 +79,99 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
 def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     start = time.perf_counter()
     reporter = reporter if fabric.is_global_zero else Reporter()
+    config = with_names(config)
     path, state = find_folder(config)
     fabric.seed_everything(config.schedule.seed, verbose=False)
-    pipeline = build_pipeline(config, fabric)
-    student, teacher = build_networks(config, pipeline.num_classes, fabric.device)
-    task = build_task(
-        config,
-        student,
-        teacher,
-        pipeline.example(),
-        pipeline.train_batches.num_batches,
-        pipeline.tracked_images,
-    )
-    trainer = Trainer(fabric, config, pipeline, task, reporter, path)
-    progress = trainer.progress
-    if state is not None:
-        trainer.state.load_state_dict(state)
-        reporter.message(f"going on with '{path}' at epoch {progress.epoch}, step {progress.step}")
-    valid_scores = pipeline.score(teacher, pipeline.valid) if teacher is not None else None
+    splits = load_splits(config.data.data)
+    augment = augmentation(config, splits)
+    classifiers = build_classifiers(config, splits.classes, augment, fabric.device)
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
-    log = RunLog(path, config, trainer.columns) if fabric.is_global_zero else None
+    log = RunLog(path, config) if fabric.is_global_zero else None
+    trainer: Trainer | None = None
     try:
+        splits = _cut(config, splits, classifiers, log, reporter)
+        pipeline = Pipeline(config, fabric, splits, classifiers)
+        trainer = _trainer(fabric, config, pipeline, classifiers, reporter, path)
+        if state is not None:
+            trainer.state.load_state_dict(state)
+            place = trainer.progress
+            reporter.message(f"going on with '{path}' at epoch {place.epoch}, step {place.step}")
+        teacher = _score_teacher(pipeline, classifiers, "valid", reporter)
         if log is not None:
-            log.keep_epochs_before(progress.epoch)
+            log.begin(trainer.columns, trainer.progress.epoch)
             # What earlier processes of this run took counts as well.
             start -= sum(record.seconds for record in read_epochs(path))
             if config.output.resume not in ("", "auto"):
-                _adopt_best(progress, path, Path(config.output.resume).parent)
-            if config.data.skip_bad_images:
-                write_bad_images(path, pipeline.bad_images)
-                reporter.message(_count_line(pipeline.bad_images, path))
-        trainer.fit(log, valid_scores)
-        outcome = _finish(trainer, path, valid_scores, start)
+                _adopt_best(trainer.progress, path, Path(config.output.resume).parent)
+        trainer.fit(log, teacher)
+        outcome = _finish(trainer, path, teacher, start)
         if log is not None:
             log.write_result(_result(outcome))
+    except InputError:
+        if log is not None and trainer is None:
+            log.discard()
+        raise
     finally:
         reporter.close()
-        task.close()
+        if trainer is not None:
+            trainer.task.close()
         if log is not None:
             log.close()
     return outcome
+
+
+def _cut(
+    config: RunConfig,
+    splits: Splits,
+    classifiers: Classifiers,
+    log: RunLog | None,
+    reporter: Reporter,
+) -> Splits:
+    """Cuts the data into the run's parts, and says what the run is made of."""
+    watch = reporter.watch("reading every image once")
+    splits, bad_images = cut_splits(config, splits, classifiers.classes, watch)
+    for line in opening_lines(config.data.data, splits, classifiers):
+        reporter.message(line)
+    if config.data.skip_bad_images and log is not None:
+        reporter.message(write_bad_images(log.path, bad_images))
+    if warning := enlarging_warning(splits.train, classifiers.every):
+        logger.warning("%s", warning)
+    return splits
+
+
+def _trainer(
+    fabric: Fabric,
+    config: RunConfig,
+    pipeline: Pipeline,
+    classifiers: Classifiers,
+    reporter: Reporter,
+    path: Path,
+) -> Trainer:
+    def images() -> Iterable[Tensor]:
+        number = len(pipeline.matching_images)
+        return reporter.watch("matching channels")(pipeline.tracked_images(), number)
+
+    num_steps = pipeline.train_batches.num_batches
+    task = build_task(config, classifiers, pipeline.example(), num_steps, images)
+    try:
+        return Trainer(fabric, config, pipeline, task, reporter, path)
+    except Exception:
+        task.close()
+        raise
+
+
+def _score_teacher(
+    pipeline: Pipeline, classifiers: Classifiers, part: Part, reporter: Reporter
+) -> Scores | None:
+    """Measures the teacher, and warns of one that has nothing to teach."""
+    teacher = classifiers.answering_teacher
+    if teacher is None:
+        return None
+    scores = pipeline.score(teacher, part, watch=reporter.watch("measuring the teacher"))
+    reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of {part}")
+    if warning := chance_warning(teacher, scores):
+        logger.warning("%s", warning)
+    return scores
 
 
 def _adopt_best(progress: Progress, folder: Path, source: Path) -> None:
@@ -122,19 +190,19 @@ def _put(content: bytes, file: BinaryIO) -> None:
     file.write(content)
 
 
-def _finish(trainer: Trainer, path: Path, valid: Scores | None, start: float) -> Outcome:
+def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) -> Outcome:
     """Measures the best epoch's weights on the test part, if there is one."""
-    pipeline, student, teacher = trainer.pipeline, trainer.task.student, trainer.task.teacher
+    pipeline, task, reporter = trainer.pipeline, trainer.task, trainer.reporter
     test = None
-    if pipeline.test is not None:
+    if pipeline.splits.test is not None:
         if trainer.fabric.is_global_zero and (path / names.BEST_CHECKPOINT).exists():
-            student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
-        ranks.share(student.state_dict().values())
-        test = pipeline.score(student, pipeline.test)
-        valid = pipeline.score(teacher, pipeline.test) if teacher is not None else None
+            task.student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
+        ranks.share(task.student.state_dict().values())
+        test = pipeline.score(task.classifiers.student, "test")
+        teacher = _score_teacher(pipeline, task.classifiers, "test", reporter)
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
-    return Outcome(path, trainer.progress.best, test, valid, parameters, seconds)
+    return Outcome(path, trainer.progress.best, test, teacher, parameters, seconds)
 
 
 def _result(outcome: Outcome) -> RunResult:
@@ -149,45 +217,6 @@ def _result(outcome: Outcome) -> RunResult:
         trained_parameters=outcome.trained_parameters,
         seconds=round(outcome.seconds, 2),
     )
-
-
-def evaluate_networks(config: RunConfig) -> tuple[dict[str, Scores], Path]:
-    """Measures the student, and the teacher if one is named, on `valid`.
-
-    Returns:
-        Scores by "teacher" and "student", and the CSV with each class's accuracy.
-
-    Raises:
-        InputError: For networks, weights or data that cannot be used.
-    """
-    return launch(config, _evaluate)
-
-
-@telling_of_dead_workers()
-def _evaluate(fabric: Fabric, config: RunConfig) -> tuple[dict[str, Scores], Path]:
-    fabric.seed_everything(config.schedule.seed, verbose=False)
-    pipeline = build_pipeline(config, fabric)
-    student, teacher = build_networks(config, pipeline.num_classes, fabric.device)
-    networks = {"teacher": teacher, "student": student}
-    scores = {
-        name: pipeline.score(network, pipeline.valid)
-        for name, network in networks.items()
-        if network is not None
-    }
-    name = config.output.experiment or f"evaluate-{config.run_name}"
-    folder = Path(config.output.output) / name
-    if fabric.is_global_zero:
-        folder.mkdir(parents=True, exist_ok=True)
-        counts = {network: found.per_class for network, found in scores.items()}
-        write_per_class(folder, pipeline.splits.classes, counts)
-        if config.data.skip_bad_images:
-            write_bad_images(folder, pipeline.bad_images)
-            logger.warning("%s", _count_line(pipeline.bad_images, folder))
-    return scores, folder / names.PER_CLASS
-
-
-def _count_line(bad_images: list[str], folder: Path) -> str:
-    return f"{len(bad_images)} unreadable images left out, listed in {folder / names.BAD_IMAGES}"
 
 
 def find_folder(config: RunConfig) -> tuple[Path, State | None]:

@@ -10,7 +10,13 @@ from mgd.models.creation import (
     published_classes,
 )
 from mgd.models.exported import FORMATS, Format, is_exported, to_onnx, to_pt2
-from mgd.models.loading import arch_of, build_for, load_network, read_metadata
+from mgd.models.loading import (
+    arch_of,
+    assume_metadata,
+    build_for,
+    load_network,
+    read_metadata,
+)
 from mgd.models.metadata import Metadata
 
 __all__ = [
@@ -22,6 +28,7 @@ __all__ = [
     "Format",
     "Metadata",
     "arch_of",
+    "assume_metadata",
     "build_for",
     "create_model",
     "is_code",

@@ -1,5 +1,6 @@
 """Loading: a trained network from its file, with what the file says of it."""
 
+import logging
 from pathlib import Path
 
 from torch import nn
@@ -9,6 +10,9 @@ from mgd.models.creation import create_model, is_code
 from mgd.models.exported import is_exported, read_exported
 from mgd.models.metadata import Metadata
 from mgd.models.weights import StateDict, load_weights, num_classes_of, read_checkpoint
+from mgd.views import View
+
+logger = logging.getLogger(__name__)
 
 
 def load_network(path: str | Path, arch: str = "") -> tuple[nn.Module, Metadata | None]:
@@ -64,6 +68,20 @@ def arch_of(metadata: Metadata | None, path: str | Path) -> str:
             f"'{path}' is of '{metadata.arch}', which is code; name it with `arch` to run it"
         )
     return metadata.arch
+
+
+def assume_metadata(arch: str, path: str | Path) -> Metadata:
+    """Returns what is most likely of a network whose file says nothing, and says so in the log.
+
+    Args:
+        arch: The network; its published view is taken.
+        path: The file.
+    """
+    view = View() if is_code(arch) or is_exported(arch) else View.from_network(arch)
+    logger.warning(
+        "'%s' does not say its classes, nor how it sees an image; assumed: %s", path, view
+    )
+    return Metadata(arch=arch, classes=(), view=view)
 
 
 def build_for(

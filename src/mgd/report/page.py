@@ -6,8 +6,10 @@ from html import escape
 from pathlib import Path
 
 from mgd.report import figures
-from mgd.report.summary import HEADINGS, Summary, summarize
-from mgd.runfolder import Run, write_whole
+from mgd.report.summary import HEADINGS, summarize
+from mgd.runfolder import Evaluation, Run, write_whole
+
+_MEASURED = ("evaluation", "network", "weights", "Acc@1, %", "Acc@5, %", "loss", "images", "view")
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -17,17 +19,24 @@ th { border-bottom: 2px solid #444 } img { max-width: 100% } figcaption { color:
 """
 
 
-def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[str] = ()) -> None:
-    """Writes a page with the table, the learning curves and each group's matching.
+def write_report(
+    runs: Sequence[Run],
+    path: Path,
+    title: str,
+    notes: Sequence[str] = (),
+    evaluations: Sequence[Evaluation] = (),
+) -> None:
+    """Writes a page with the tables, the learning curves and each group's matching.
 
     Names of runs and classes come from the user's folders. They are shown as text, also where they
     hold HTML.
 
     Args:
-        runs: At least one.
+        runs: Any number.
         path: The HTML file.
         title: Heading.
         notes: Paragraphs below it.
+        evaluations: Shown as a table of what was measured.
 
     Raises:
         InputError: If matplotlib is not installed.
@@ -45,7 +54,10 @@ def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[st
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes)]
     summaries = summarize(runs)
     if summaries:
-        parts.append(_table(summaries))
+        parts.append(_table(HEADINGS, [summary.cells() for summary in summaries]))
+    if evaluations:
+        parts.append("<h2>Evaluations</h2>")
+        parts.append(_table(_MEASURED, [row for each in evaluations for row in _rows(each)]))
     if any(run.epochs for run in runs):
         parts.append("<h2>Learning curves</h2>")
         parts.append(
@@ -67,11 +79,27 @@ def write_report(runs: Sequence[Run], path: Path, title: str, notes: Sequence[st
     write_whole(path, lambda file: file.write(content))
 
 
-def _table(summaries: Sequence[Summary]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
+def _rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """Returns a row under `_MEASURED` for each network of an evaluation."""
+    return [
+        (
+            evaluation.folder.name,
+            f"{network.role}: {network.arch}",
+            network.weights,
+            f"{network.top1:.2f}",
+            f"{network.top5:.2f}",
+            f"{network.loss:.4f}",
+            f"{network.images} of {evaluation.data}",
+            network.view,
+        )
+        for network in evaluation.networks
+    ]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in summary.cells()) + "</tr>"
-        for summary in summaries
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
 

@@ -1,6 +1,14 @@
 """What a run leaves on the disk: file names, typed records, atomic writes, and one reader."""
 
 from mgd.runfolder import names
+from mgd.runfolder.evaluation import (
+    Evaluation,
+    MeasuredNetwork,
+    free_folder,
+    is_evaluation,
+    read_evaluation,
+    write_evaluation,
+)
 from mgd.runfolder.folder import RunFolder
 from mgd.runfolder.lock import lock_folder
 from mgd.runfolder.reading import Run, is_run, read_epochs, read_matching, read_result, read_run
@@ -11,25 +19,31 @@ from mgd.runfolder.records import (
     RunResult,
     epoch_columns,
 )
-from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_per_class, write_whole
+from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_table, write_whole
 
 __all__ = [
     "EpochRecord",
+    "Evaluation",
     "MatchingRecord",
+    "MeasuredNetwork",
     "PointMatching",
     "Run",
     "RunFolder",
     "RunResult",
     "epoch_columns",
+    "free_folder",
+    "is_evaluation",
     "is_run",
     "lock_folder",
     "names",
     "read_epochs",
+    "read_evaluation",
     "read_matching",
     "read_result",
     "read_run",
     "remove_leftovers",
     "write_bad_images",
-    "write_per_class",
+    "write_evaluation",
+    "write_table",
     "write_whole",
 ]

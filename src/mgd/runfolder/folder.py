@@ -1,7 +1,9 @@
 """The run folder as the run that writes it sees it."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,6 @@ class RunFolder:
     Args:
         path: The folder; made if it is not there.
         options: Of the command line, by the flag without its dashes.
-        columns: Of the summary, as `epoch_columns` gives them.
 
     Raises:
         InputError: If another run holds the folder, or it cannot be made.
@@ -34,15 +35,16 @@ class RunFolder:
         >>> result = RunResult(
         ...     best_epoch=0, valid_top1=70.0, valid_top5=95.0, trained_parameters=100, seconds=9.5
         ... )
-        >>> folder = RunFolder(Path(tempfile.mkdtemp()), {"arch": "resnet18"}, ["epoch", "loss"])
+        >>> folder = RunFolder(Path(tempfile.mkdtemp()), {"arch": "resnet18"})
         >>> folder.write_result(result)
         >>> folder.close()
         >>> read_result(folder.path).valid_top1
         70.0
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Any], columns: Sequence[str]):
-        self.path, self.columns = path, list(columns)
+    def __init__(self, path: Path, options: Mapping[str, Any]):
+        self.path, self.columns = path, list[str]()
+        self._is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(path)
@@ -57,9 +59,29 @@ class RunFolder:
             self._lock.release()
             raise
 
-    def keep_epochs_before(self, epoch: int) -> None:
-        """Drops the records from an epoch on: a resumed run writes those again."""
+    def begin(self, columns: Sequence[str], epoch: int) -> None:
+        """Starts the summary.
+
+        Args:
+            columns: As `epoch_columns` gives them.
+            epoch: The first that is to be trained; a resumed run writes the records from it on
+                again, so those that are there are dropped.
+        """
+        self.columns = list(columns)
         self._write_epochs([each for each in read_epochs(self.path) if each.epoch < epoch])
+
+    def discard(self) -> None:
+        """Removes a folder that this run has made, where the run could not begin.
+
+        The name is then free for the next try. A folder that was there before stays as it is.
+        """
+        if not self._is_new:
+            return
+        for name in (names.ARGS, names.BAD_IMAGES, names.LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / names.TENSORBOARD, ignore_errors=True)
+        with suppress(OSError):  # not empty: somebody else keeps something in it
+            self.path.rmdir()
 
     def add_epoch(self, record: EpochRecord) -> None:
         """Adds an epoch to the summary."""

@@ -98,7 +98,7 @@ def read_epochs(folder: Path) -> list[EpochRecord]:
     path = folder / names.SUMMARY
     if not path.exists():
         return []
-    with _telling_of(path), path.open(newline="", encoding="utf-8") as file:
+    with telling_of(path), path.open(newline="", encoding="utf-8") as file:
         return [EpochRecord.from_row(row) for row in csv.DictReader(file)]
 
 
@@ -109,8 +109,8 @@ def read_matching(folder: Path) -> MatchingRecord | None:
         InputError: If the file cannot be read.
     """
     path = folder / names.MATCHING
-    with _telling_of(path):
-        return MatchingRecord.from_plain(_json(path)) if path.is_file() else None
+    with telling_of(path):
+        return MatchingRecord.from_plain(read_json(path)) if path.is_file() else None
 
 
 def read_result(folder: Path) -> RunResult | None:
@@ -120,12 +120,12 @@ def read_result(folder: Path) -> RunResult | None:
         InputError: If the file cannot be read.
     """
     path = folder / names.RESULT
-    with _telling_of(path):
-        return RunResult.from_plain(_json(path)) if path.is_file() else None
+    with telling_of(path):
+        return RunResult.from_plain(read_json(path)) if path.is_file() else None
 
 
 def _read_options(path: Path) -> dict[str, Any]:
-    with _telling_of(path):
+    with telling_of(path):
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(options, dict):
             raise ValueError("it holds no options")
@@ -134,7 +134,12 @@ def _read_options(path: Path) -> dict[str, Any]:
         return options
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds names with values.
+
+    Raises:
+        ValueError: If it does not.
+    """
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise ValueError("it holds no names with values")
@@ -142,7 +147,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _telling_of(path: Path) -> Iterator[None]:
+def telling_of(path: Path) -> Iterator[None]:
     """Turns what reading a file raises into one line that names it."""
     try:
         yield

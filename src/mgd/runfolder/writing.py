@@ -114,38 +114,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
     write_whole(path, lambda file: file.write(content))
 
 
-def write_per_class(
-    folder: Path, classes: Sequence[str], counts: Mapping[str, Sequence[tuple[int, int]]]
-) -> Path:
-    """Writes each class's number of images and each network's top-1 accuracy on them, in percent.
-
-    Args:
-        folder: An existing folder.
-        classes: Names.
-        counts: By network, (right, all) images of each class.
-
-    Returns:
-        The file written.
-
-    Raises:
-        RunError: As `write_whole`.
-    """
-    rows = []
-    for index, name in enumerate(classes):
-        cells = {network: counted[index] for network, counted in counts.items()}
-        images = next(iter(cells.values()))[1]
-        shares = {
-            f"{network}_top1": f"{100 * right / all_:.2f}"
-            for network, (right, all_) in cells.items()
-            if all_
-        }
-        rows.append({"class": name, "images": images, **shares})
-    path = folder / names.PER_CLASS
-    write_table(path, ["class", "images", *(f"{network}_top1" for network in counts)], rows)
-    return path
-
-
-def write_bad_images(folder: Path, bad_images: Sequence[str]) -> Path:
+def write_bad_images(folder: Path, bad_images: Sequence[str]) -> str:
     """Lists images that were left out, one per line; a name that is not UTF-8 keeps its bytes.
 
     Args:
@@ -153,7 +122,7 @@ def write_bad_images(folder: Path, bad_images: Sequence[str]) -> Path:
         bad_images: Image and reason; line breaks in it become spaces.
 
     Returns:
-        The file written.
+        A line that says how many they are, and where they are listed.
 
     Raises:
         RunError: As `write_whole`.
@@ -162,4 +131,4 @@ def write_bad_images(folder: Path, bad_images: Sequence[str]) -> Path:
     content = text.encode(errors="surrogateescape")
     path = folder / names.BAD_IMAGES
     write_whole(path, lambda file: file.write(content))
-    return path
+    return f"{len(bad_images)} unreadable images left out, listed in {path}"

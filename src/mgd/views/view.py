@@ -150,6 +150,12 @@ class View:
         """
         return dataclasses.replace(self, **values)
 
+    @property
+    def cut(self) -> tuple[int, str, str, float, tuple[float, ...]]:
+        """What `transform` depends on: two views that share it can share an image's pixels."""
+        border = self.mean if self.crop == "border" else ()
+        return self.size, self.interpolation, self.crop, self.crop_pct, border
+
     def transform(self) -> v2.Transform:
         """Returns what evaluation does with an image: uint8 (3, H, W) -> uint8 (3, size, size)."""
         steps: list[Any] = []

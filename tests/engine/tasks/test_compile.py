@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import mgd
-from mgd.engine.tasks.networks import compile_networks
+from mgd.engine.tasks.building import compile_networks
 from mgd.models.pairs import known_points
 
 TEACHER, STUDENT = "cifar_resnet8_x0_5", "cifar_resnet8_x0_25"

@@ -9,7 +9,7 @@ from torch import nn
 
 import mgd
 from mgd.engine.tasks.folding import FoldedBatchNorm2d, fold_batch_norms
-from mgd.engine.tasks.networks import build_distiller
+from mgd.engine.tasks.building import build_distiller
 from mgd.errors import InputError
 from mgd.inside import Tap, TappedModel
 

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
+from mgd.models.metadata import KEY, Metadata
 from mgd.models.weights import load_plain
 from mgd.runfolder import names, write_whole
 
@@ -47,24 +49,32 @@ def save_last(state: State, folder: Path) -> None:
     save_checkpoint(state, folder / names.LAST_CHECKPOINT, keep_previous=True)
 
 
-def save_best(state: State, student: nn.Module, folder: Path) -> None:
+def save_best(state: State, classifiers: Classifiers, folder: Path) -> None:
     """Writes the checkpoint of a run's best epoch, and its student by itself.
 
     Raises:
         RunError: If they cannot be written; the old files stay.
     """
     save_checkpoint(state, folder / names.BEST_CHECKPOINT)
-    save_student(student, folder / names.STUDENT)
+    student = classifiers.student.network
+    save_weights(student, folder / names.STUDENT, classifiers.metadata)
 
 
-def save_student(student: nn.Module, path: Path) -> None:
-    """Writes the plain student, loadable into the stock network with `strict=True`."""
+def save_weights(network: nn.Module, path: Path, metadata: Metadata) -> None:
+    """Writes a plain network, loadable into the stock network with `strict=True`.
+
+    Args:
+        network: On any device.
+        path: The safetensors file.
+        metadata: What belongs to the weights; it is kept in the same file.
+    """
     # Copies, since safetensors refuses tied weights that share memory.
     weights = {
         name: value.detach().cpu().clone().contiguous()
-        for name, value in student.state_dict().items()
+        for name, value in network.state_dict().items()
     }
-    write_whole(path, lambda file: file.write(save(weights, metadata={"format": "pt"})))
+    content = save(weights, {"format": "pt", KEY: metadata.to_json()})
+    write_whole(path, lambda file: file.write(content))
 
 
 def load_checkpoint(path: Path) -> State:

@@ -1,18 +1,21 @@
 """Evaluation: accuracy and loss of one network, every image counted exactly once."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
+from mgd import ranks
 from mgd.data.loading import Batch
+from mgd.engine.tasks.classifiers import Classifier
 from mgd.errors import InputError
 from mgd.inside import evaluating
+from mgd.views import Preprocess
 
 
 @dataclass(frozen=True)
@@ -28,24 +31,26 @@ class Scores:
     """Of this process, data loading included."""
     per_class: tuple[tuple[int, int], ...]
     """(right, all) images of each class."""
+    confusion: tuple[tuple[int, int, int], ...] = ()
+    """(class, answer, images) where it was counted; pairs without an image are left out."""
 
 
 @torch.inference_mode()
 def evaluate(
-    network: nn.Module,
+    classifier: Classifier,
     batches: Iterable[Batch],
-    prepare: Callable[[Batch], Batch],
     num_classes: int,
     device: torch.device,
+    confusion: bool = False,
 ) -> Scores:
     """Evaluates a network over this rank's shard and adds the counts up over the ranks.
 
     Args:
-        network: (B, 3, H, W) -> (B, num_classes); run in eval mode, mode given back.
-        batches: As the loader gives them.
-        prepare: Moves a batch to the device and normalises it.
+        classifier: The network, which gives (B, num_classes); run in eval mode, mode given back.
+        batches: uint8 images, cut as its view says, and labels, on the device.
         num_classes: K.
         device: Where the counts are kept.
+        confusion: Whether to count which class is taken for which.
 
     Raises:
         InputError: If the network does not have an output per class.
@@ -54,21 +59,24 @@ def evaluate(
     loss = MeanMetric().to(device)
     counts = MulticlassStatScores(num_classes, average=None, validate_args=False).to(device)
     top5 = MulticlassAccuracy(num_classes, top_k, average="micro", validate_args=False).to(device)
-    start, images_here = time.perf_counter(), 0
-    with evaluating(network):
-        for batch in batches:
-            images, labels = prepare(batch)
-            logits: Tensor = network(images).float()
+    preprocess = Preprocess(classifier.view).to(device)
+    start, pairs = time.perf_counter(), [torch.zeros(0, dtype=torch.long)]
+    images_here = 0
+    with evaluating(classifier.network):
+        for images, labels in batches:
+            logits = classifier.logits(preprocess(images)).float()
             if logits.shape[1:] != (num_classes,):
                 raise InputError(
-                    f"{type(network).__name__} has outputs {tuple(logits.shape[1:])}, but the data "
-                    f"has {num_classes} classes; give a network or weights for these classes"
+                    f"{classifier.name} has outputs {tuple(logits.shape[1:])}, but the data has "
+                    f"{num_classes} classes; give a network or weights for these classes"
                 )
             losses = F.cross_entropy(logits, labels, reduction="none")
             loss.update(losses, torch.ones_like(losses))
             counts.update(logits, labels)
             top5.update(logits, labels)
             images_here += len(labels)
+            if confusion:
+                pairs.append((labels * num_classes + logits.argmax(1)).cpu())
     seconds = time.perf_counter() - start
     scores = counts.compute()
     right, support = scores[:, 0], scores[:, 4]
@@ -80,4 +88,13 @@ def evaluate(
         images=total,
         images_per_second=images_here / max(seconds, 1e-9),
         per_class=tuple(zip(right.tolist(), support.tolist(), strict=True)),
+        confusion=_count(torch.cat(pairs), num_classes) if confusion else (),
     )
+
+
+def _count(pairs: Tensor, num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Counts (class, answer) pairs, numbered class * K + answer, over all ranks."""
+    everywhere = torch.cat(ranks.gather_objects(pairs))
+    found, counts = everywhere.unique(return_counts=True)
+    rows = zip(found.tolist(), counts.tolist(), strict=True)
+    return tuple((*divmod(number, num_classes), count) for number, count in rows)

@@ -1,89 +1,113 @@
-"""Pipeline: a run's data, from files to normalised batches on this rank's device."""
+"""Pipeline: a run's data, from files to batches on this rank's device."""
 
 import logging
 import multiprocessing
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mgd.data import load_splits
-from mgd.data.check import drop_bad_images
+from mgd.data.check import Watch, drop_bad_images, unwatched
 from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
 from mgd.data.splits import Split, Splits
-from mgd.data.transforms import Normalize, eval_transform, train_transform
+from mgd.data.transforms import Augment, train_transform
 from mgd.engine.loop.evaluation import Scores, evaluate
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import whole_number
+from mgd.engine.tasks.classifiers import Classifier, Classifiers
 from mgd.errors import InputError, RunError
+from mgd.views import View
 
 logger = logging.getLogger(__name__)
 
 Loader = DataLoader[Batch]
+Part = Literal["valid", "test"]
 
 
-@dataclass(frozen=True)
 class Pipeline:
-    """Loaders over this rank's share of each part."""
+    """A run's images: loaders over this rank's share of each part.
 
-    splits: Splits
-    train_batches: TrainBatches
-    train: Loader
-    valid: Loader
-    test: Loader | None
-    matching_images: Loader
-    """Training images under evaluation transforms, in a fixed random order."""
-    normalize: Normalize
-    device: torch.device
-    channels_last: bool
-    bad_images: list[str]
-    """Files left out with --skip-bad-images, and why."""
+    Training images come as one crop for both networks, at the larger of their sizes; each
+    network's `Preprocess` gives it its own view of the crop, on the device.
+
+    Args:
+        config: The run.
+        fabric: Launched.
+        splits: The data, cut into its parts, with the run's classes.
+        classifiers: The networks that see them.
+    """
+
+    def __init__(self, config: RunConfig, fabric: Fabric, splits: Splits, classifiers: Classifiers):
+        options, seed = config.data, config.schedule.seed
+        self.splits, self.device = splits, fabric.device
+        self._channels_last = config.devices.channels_last
+        self._seed, self._workers = seed, _num_workers(config)
+        self._rank, self._ranks = fabric.global_rank, fabric.world_size
+        # --batch-size is a node's; the sampler deals out the whole job's.
+        batch_size = options.batch_size * config.devices.world_size
+        # Without gradients twice as many images fit.
+        self._share = max(1, 2 * batch_size // self._ranks)
+        self._student, self._in_order = classifiers.student.view, dict[str, Loader]()
+        crop = classifiers.largest_view
+        augment = augmentation(config, splits)
+        batches = TrainBatches(len(splits.train), batch_size, seed, self._rank, self._ranks)
+        augmented = ImageDataset(splits.train, train_transform(crop, augment), seed)
+        self.train_batches = batches
+        self.train = build_loader(augmented, batches, self._workers)
+        self.matching_images = self._loader(splits.train, crop, order=seed)
+        """Training images as in evaluation, in a fixed random order."""
+
+    def _loader(self, split: Split, view: View, order: int | None = None) -> Loader:
+        batches = EvalBatches(len(split), self._share, self._rank, self._ranks, order)
+        dataset = ImageDataset(split, view.transform(), self._seed)
+        return build_loader(dataset, batches, self._workers)
+
+    def _part(self, part: Part, view: View) -> Loader:
+        """Returns a part's loader; those of the student's view, which every epoch needs, stay."""
+        split = self.splits.valid if part == "valid" else self.splits.test
+        assert split is not None
+        if view.cut != self._student.cut:
+            return self._loader(split, view)
+        if part not in self._in_order:
+            self._in_order[part] = self._loader(split, view)
+        return self._in_order[part]
 
     @property
     def num_classes(self) -> int:
-        """Number of classes of the data set."""
+        """Number of classes of the run."""
         return len(self.splits.classes)
 
-    def batches(self, loader: Loader) -> Iterator[Batch]:
-        """Yields uint8 batches; an unreadable image found by a worker is the user's error."""
-        iterator = iter(loader)
-        while True:
-            try:
-                images, labels = next(iterator)
-            except StopIteration:
-                return
-            except InputError as error:
-                # torch's frames hold the error that holds them, and the workers would outlive both.
-                traceback.clear_frames(error.__traceback__)
-                # A worker's error comes with its traceback as text; the reason is the last line.
-                reason = str(error).strip().splitlines()[-1]
-                raise InputError(reason.partition("InputError: ")[2] or reason) from error
-            yield images, labels
-
     def prepare(self, batch: Batch) -> Batch:
-        """Moves a batch to the device and normalises its images there."""
+        """Moves a batch to the device, still uint8; its networks' views come later."""
         images, labels = (part.to(self.device, non_blocking=True) for part in batch)
-        images = self.normalize(images)
-        if self.channels_last:
+        if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels
 
     def tracked_images(self) -> Iterator[Tensor]:
-        """Yields the images that a matching is updated from, as the networks take them."""
-        return (self.prepare(batch)[0] for batch in self.batches(self.matching_images))
+        """Yields the images that a matching is updated from."""
+        return (self.prepare(batch)[0] for batch in batches_of(self.matching_images))
 
-    def score(self, network: nn.Module, loader: Loader) -> Scores:
-        """Evaluates a network on one part of the data."""
-        batches = self.batches(loader)
-        return evaluate(network, batches, self.prepare, self.num_classes, self.device)
+    def score(
+        self,
+        classifier: Classifier,
+        part: Part,
+        *,
+        watch: Watch = unwatched,
+        confusion: bool = False,
+    ) -> Scores:
+        """Evaluates a network on one part of the data, as the network sees its images."""
+        loader = self._part(part, classifier.view)
+        batches = watch(batches_of(loader), len(loader))
+        moved = (self.prepare(batch) for batch in batches)
+        return evaluate(classifier, moved, self.num_classes, self.device, confusion)
 
     def state_dict(self) -> dict[str, int]:
         """Returns how many training images there are."""
@@ -100,11 +124,65 @@ class Pipeline:
             )
 
     def example(self) -> Tensor:
-        """Returns two training images as the networks take them."""
+        """Returns two training images, uint8, on the device."""
         keys = range(min(2, len(self.splits.train)))
         dataset = self.matching_images.dataset
         images, labels = zip(*(dataset[(0, key)] for key in keys), strict=True)
         return self.prepare((torch.stack(images), torch.stack(labels)))[0]
+
+
+def batches_of(loader: Loader) -> Iterator[Batch]:
+    """Yields uint8 batches; an unreadable image found by a worker is the user's error."""
+    iterator = iter(loader)
+    while True:
+        try:
+            images, labels = next(iterator)
+        except StopIteration:
+            return
+        except InputError as error:
+            # torch's frames hold the error that holds them, and the workers would outlive both.
+            traceback.clear_frames(error.__traceback__)
+            # A worker's error comes with its traceback as text; the reason is the last line.
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(reason.partition("InputError: ")[2] or reason) from error
+        yield images, labels
+
+
+def augmentation(config: RunConfig, splits: Splits) -> Augment:
+    """Returns the random changes that the options ask for, or else those that suit the data."""
+    return splits.augment if config.data.augment == "auto" else config.data.augment
+
+
+def cut_splits(
+    config: RunConfig, splits: Splits, classes: Sequence[str], watch: Watch = unwatched
+) -> tuple[Splits, list[str]]:
+    """Cuts a data set into the parts that a run uses.
+
+    Args:
+        config: The run.
+        splits: As `load_splits` found them.
+        classes: The run's, in their order.
+        watch: Passes on what is read in the search for unreadable images.
+
+    Returns:
+        The parts; and the files left out with --skip-bad-images, and why.
+
+    Raises:
+        InputError: For parts that cannot be cut.
+    """
+    options, seed = config.data, config.schedule.seed
+    bad_images: list[str] = []
+    if options.skip_bad_images:
+        splits, bad_images = drop_bad_images(splits, _num_workers(config), watch)
+    if options.holdout:
+        splits = splits.hold_out(options.holdout, seed)
+    if options.train_images:
+        splits = splits.take(options.train_images, seed)
+    return splits.with_classes(classes), bad_images
+
+
+def _num_workers(config: RunConfig) -> int:
+    return min(config.data.workers, _num_cores())
 
 
 @contextmanager
@@ -153,47 +231,3 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
-    """Finds the data, cuts its parts and builds the loaders.
-
-    Raises:
-        InputError: As `load_splits`, and for parts that cannot be cut.
-    """
-    options, seed = config.data, config.schedule.seed
-    splits = load_splits(options.data)
-    workers = min(options.workers, _num_cores())
-    bad_images: list[str] = []
-    if options.skip_bad_images:
-        splits, bad_images = drop_bad_images(splits, workers)
-    if options.holdout:
-        splits = splits.hold_out(options.holdout, seed)
-    if options.train_images:
-        splits = splits.take(options.train_images, seed)
-    augment = splits.augment if options.augment == "auto" else options.augment
-    plain = eval_transform(options.size, augment)
-    rank, ranks = fabric.global_rank, fabric.world_size
-    # --batch-size is a node's; the sampler deals out the whole job's.
-    batch_size = options.batch_size * config.devices.world_size
-    # Without gradients twice as many images fit.
-    share = max(1, 2 * batch_size // ranks)
-
-    def in_order(split: Split, order: int | None = None) -> Loader:
-        batches = EvalBatches(len(split), share, rank, ranks, order)
-        return build_loader(ImageDataset(split, plain, seed), batches, workers)
-
-    train_batches = TrainBatches(len(splits.train), batch_size, seed, rank, ranks)
-    augmented = ImageDataset(splits.train, train_transform(options.size, augment), seed)
-    return Pipeline(
-        splits=splits,
-        train_batches=train_batches,
-        train=build_loader(augmented, train_batches, workers),
-        valid=in_order(splits.valid),
-        test=in_order(splits.test) if splits.test is not None else None,
-        matching_images=in_order(splits.train, order=seed),
-        normalize=Normalize().to(fabric.device),
-        device=fabric.device,
-        channels_last=config.devices.channels_last,
-        bad_images=bad_images,
-    )

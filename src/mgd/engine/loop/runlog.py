@@ -1,9 +1,10 @@
 """Run log: what the engine tells and writes while it runs, in the types of the run folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mgd.data.check import Watch, unwatched
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.events import open_events
 from mgd.engine.options.config import RunConfig
@@ -15,6 +16,14 @@ class Reporter:
 
     def message(self, text: str) -> None:
         """Says one thing."""
+
+    def watch(self, text: str) -> Watch:
+        """Returns what shows how far something long is that comes before the steps of an epoch.
+
+        Args:
+            text: What is being done.
+        """
+        return unwatched
 
     def start_epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Announces an epoch and how many of its steps are done already."""
@@ -35,15 +44,14 @@ class RunLog(RunFolder):
     Args:
         path: The folder; made if it is not there.
         config: The run.
-        columns: Of the summary.
 
     Raises:
         InputError: As `RunFolder`.
         RunError: As `RunFolder`.
     """
 
-    def __init__(self, path: Path, config: RunConfig, columns: Sequence[str]):
-        super().__init__(path, config.flat(), columns)
+    def __init__(self, path: Path, config: RunConfig):
+        super().__init__(path, config.flat())
         self._events = open_events(path) if config.output.tensorboard else None
 
     def add_epoch(self, record: EpochRecord) -> None:

@@ -15,7 +15,7 @@ from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.meter import Pace, TermMeter
 from mgd.engine.loop.optim import build_optimizer, build_scheduler, first_lr
-from mgd.engine.loop.pipeline import Pipeline
+from mgd.engine.loop.pipeline import Pipeline, batches_of
 from mgd.engine.loop.progress import Progress
 from mgd.engine.loop.runlog import Reporter, RunLog, epoch_record
 from mgd.engine.loop.state import Owner, RunState
@@ -72,7 +72,7 @@ class Trainer:
         """Columns of the run's summary."""
         return epoch_columns(
             ["loss", *self.meter.names],
-            teacher=self.task.teacher is not None,
+            teacher=self.task.classifiers.answering_teacher is not None,
             matching=bool(self.task.columns()),
             skips=self.watch.mode == "skip",
         )
@@ -91,7 +91,7 @@ class Trainer:
             self._begin_epoch(log)
         means = self._train(log)
         self.watch.check_weights(epoch, self.num_steps)
-        scores = self.pipeline.score(self.task.student, self.pipeline.valid)
+        scores = self.pipeline.score(self.task.classifiers.student, "valid")
         record = epoch_record(
             means,
             scores,
@@ -108,7 +108,7 @@ class Trainer:
         if log is not None:
             log.add_epoch(record)
             if is_best:
-                save_best(self.state.state_dict(), self.task.student, log.path)
+                save_best(self.state.state_dict(), self.task.classifiers, log.path)
             # The last of all, so that a run that is killed before repeats the epoch.
             save_last(self.state.state_dict(), log.path)
         self.reporter.end_epoch(record)
@@ -129,7 +129,7 @@ class Trainer:
         self.task.train()
         self.reporter.start_epoch(progress.epoch, total, self.num_steps, progress.step)
         pace = Pace()
-        for batch in pace.timed(self.pipeline.batches(self.pipeline.train)):
+        for batch in pace.timed(batches_of(self.pipeline.train)):
             size = batches.batch_size(progress.step)
             self.task.begin_step(progress.epoch, progress.step)
             self._step(batch, size)

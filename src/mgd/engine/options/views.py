@@ -82,4 +82,6 @@ class ViewConfig(Group):
             name: getattr(self, prefix + name)
             for name in ("size", "mean", "std", "interpolation", "crop", "crop_pct", "colour")
         }
-        return {name: value for name, value in values.items() if value not in ("auto", (), "", None)}
+        return {
+            name: value for name, value in values.items() if value not in ("auto", (), "", None)
+        }

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mgd.data.transforms import Augment, random_changes
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.sync_bn import synchronize
+from mgd.engine.tasks.classes import check_known, columns_of
 from mgd.errors import InputError
 from mgd.inside import logits_of
 from mgd.models import (
@@ -68,6 +69,21 @@ class Classifiers:
     teacher: Classifier | None
     classes: tuple[str, ...]
     """In the order of the student's outputs."""
+
+    @property
+    def answering_teacher(self) -> Classifier | None:
+        """The teacher, if its outputs are the run's classes, so that its accuracy can be told."""
+        return None if self.teacher is None or self.teacher.no_answers else self.teacher
+
+    @property
+    def every(self) -> list[Classifier]:
+        """The student, and the teacher if there is one."""
+        return [each for each in (self.student, self.teacher) if each is not None]
+
+    @property
+    def largest_view(self) -> View:
+        """The student's view, at the size of the network that sees the most."""
+        return self.student.view.replace(size=max(each.view.size for each in self.every))
 
     @property
     def metadata(self) -> Metadata:
@@ -150,8 +166,8 @@ def _student(
     metadata: Metadata | None = None
     if config.output.evaluate and path:
         network, metadata = load_network(path, "" if is_exported(path) else name)
-        if metadata is not None:
-            _check_known(path, metadata.classes, classes)
+        if metadata is not None and metadata.classes:
+            check_known(path, metadata.classes, classes)
             classes = metadata.classes
         weights = path
     elif path:
@@ -161,7 +177,8 @@ def _student(
         if metadata is not None and same:
             classes = metadata.classes
         # A head for other classes is no start, even where there are as many of them.
-        head = () if metadata is None or same else _head(name, len(classes))
+        is_other = metadata is not None and metadata.classes and not same
+        head = _head(name, len(classes)) if is_other else ()
         load_backbone(network, state, path, head)
         weights = path
     else:
@@ -171,9 +188,9 @@ def _student(
     view, view_from = _own_view(name, network, metadata)
     given = config.views.given("student")
     view, view_from = _with_given(view, view_from, given)
-    if metadata is None and not given.keys() & {"crop", "crop_pct"}:
-        if random_changes(augment, view.size) != "imagenet":
-            view = view.replace(crop="squash", crop_pct=1.0)
+    is_crop_known = metadata is not None or given.keys() & {"crop", "crop_pct"}
+    if not is_crop_known and random_changes(augment, view.size) != "imagenet":
+        view = view.replace(crop="squash", crop_pct=1.0)
     return Classifier(name, network, view, weights, view_from), classes
 
 
@@ -206,7 +223,7 @@ def _teacher(
                 "so that its last layer is made anew and random"
             )
     if metadata is not None and metadata.classes:
-        columns, no_answers = _columns(metadata.classes, classes, device)
+        columns, no_answers = columns_of(metadata.classes, classes, device)
     view, view_from = _own_view(name, network, metadata)
     if metadata is None and weights != "published weights" and config.views.size != "auto":
         # Nothing says at which size these weights were trained.
@@ -235,45 +252,12 @@ def _with_given(view: View, view_from: str, given: dict[str, Any]) -> tuple[View
     return view.replace(**given), f"{view_from}, but for {flags}"
 
 
-def _columns(
-    known: Sequence[str], asked: Sequence[str], device: torch.device
-) -> tuple[Tensor | None, str]:
-    """Finds the asked classes, by name, among those that a network knows.
-
-    Returns:
-        Their columns in its outputs, `None` where these are the same; and what is wrong, if
-        a class is missing.
-    """
-    if missing := sorted(set(asked) - set(known)):
-        return None, f"it does not know {len(missing)} of the classes ({_lists(known, asked)})"
-    if tuple(known) == tuple(asked):
-        return None, ""
-    places = {name: column for column, name in enumerate(known)}
-    return torch.tensor([places[name] for name in asked], device=device), ""
-
-
-def _check_known(path: str, known: Sequence[str], asked: Sequence[str]) -> None:
-    if unknown := sorted(set(asked) - set(known)):
-        raise InputError(
-            f"the network of '{path}' does not know the class '{unknown[0]}' of the data "
-            f"({_lists(known, asked)}); evaluate it on its own classes"
-        )
-
-
-def _lists(known: Sequence[str], asked: Sequence[str]) -> str:
-    return f"the network has {_some(known)}; the data has {_some(asked)}"
-
-
-def _some(classes: Sequence[str], most: int = 12) -> str:
-    """Lists names, all of a few, and the first of many."""
-    shown = ", ".join(sorted(classes)[:most])
-    return f"{len(classes)}: {shown}" + (", …" if len(classes) > most else "")
-
-
 def _head(name: str, num_classes: int) -> tuple[str, ...]:
     """Returns the names of the parameters whose shapes depend on the number of classes."""
     with torch.device("meta"):
-        few, more = (create_model(name, count).state_dict() for count in (num_classes, num_classes + 1))
+        few, more = (
+            create_model(name, count).state_dict() for count in (num_classes, num_classes + 1)
+        )
     return tuple(key for key in few if few[key].shape != more[key].shape)
 
 

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name fo
 
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import number
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.task import Losses, Task, cross_entropy
 from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.method.distiller import Distiller
@@ -30,15 +31,21 @@ class DistillationTask(Task):
 
     Args:
         distiller: Both networks, joined, on their device.
+        classifiers: The same networks, with their classes and views.
         config: The run.
         num_steps: Of an epoch.
-        images: Gives training images for an update of the matching, as the networks take them,
-            this rank's share.
+        images: Gives training images for an update of the matching, this rank's share.
     """
 
-    def __init__(self, distiller: Distiller, config: RunConfig, num_steps: int, images: Images):
-        self.distiller = distiller
-        self.student, self.teacher = distiller.student, distiller.teacher
+    def __init__(
+        self,
+        distiller: Distiller,
+        classifiers: Classifiers,
+        config: RunConfig,
+        num_steps: int,
+        images: Images,
+    ):
+        self.distiller, self.classifiers = distiller, classifiers
         self.terms = ("ce", *distiller.term_weights)
         options = config.distillation
         self._images, self._most = images, options.mgd_images
@@ -74,8 +81,8 @@ class DistillationTask(Task):
     def losses(self, images: Tensor, labels: Tensor) -> Losses:
         """Returns the logits, the cross-entropy and the teacher's terms; see `Task.losses`."""
         distilled = self._distil(images, labels)
-        ce = cross_entropy(distilled.output, labels)
-        return distilled.output, {"ce": ce, **distilled.terms}
+        logits = distilled.logits
+        return logits, {"ce": cross_entropy(logits, labels), **distilled.terms}
 
     def _distil(self, images: Tensor, labels: Tensor) -> Distilled:
         if self._whole is not None:
@@ -146,7 +153,7 @@ class DistillationTask(Task):
     def state_dict(self) -> dict[str, Any]:
         """Returns the student, the points with their matchings, and the last update's figures."""
         return {
-            "student": self.student.state_dict(),
+            **self._student_state(),
             "distiller": self.distiller.points.state_dict(),
             "matching": dict(self._last_update),
             "tracking": self.tracking.state_dict(),

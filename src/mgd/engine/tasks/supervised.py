@@ -3,19 +3,22 @@
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.task import Losses, Task, cross_entropy
+from mgd.views import Preprocess
 
 
 class SupervisedTask(Task):
     """Trains a network on the cross-entropy.
 
     Args:
-        student: (B, C, H, W) -> (B, K), on its device.
+        classifiers: With a student alone, on its device.
     """
 
-    def __init__(self, student: nn.Module):
-        self.student = student
-        self._call = student
+    def __init__(self, classifiers: Classifiers):
+        self.classifiers = classifiers
+        self._call = self.student
+        self._preprocess = Preprocess(classifiers.student.view)
 
     @property
     def trained(self) -> nn.Module:
@@ -25,8 +28,9 @@ class SupervisedTask(Task):
     def setup(self, fabric: Fabric) -> None:
         """Wraps the student."""
         self._call = fabric.setup_module(self.student)
+        self._preprocess.to(fabric.device)
 
     def losses(self, images: Tensor, labels: Tensor) -> Losses:
         """Returns the logits and their cross-entropy; see `Task.losses`."""
-        logits = self._call(images)
+        logits = self.classifiers.student.answers(self._call(self._preprocess(images)))
         return logits, {"ce": cross_entropy(logits, labels)}

@@ -9,6 +9,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
 
+from mgd.engine.tasks.classifiers import Classifiers
+from mgd.errors import InputError
+from mgd.models.metadata import KEY as METADATA_KEY
+from mgd.models.metadata import Metadata
 from mgd.runfolder import MatchingRecord
 
 Losses = tuple[Tensor, dict[str, Tensor]]
@@ -23,12 +27,15 @@ class Task(ABC):
     the end of the run `close`. A task that has nothing to do at one of these places inherits it.
     """
 
-    student: nn.Module
-    """The plain network, as it is evaluated and saved."""
-    teacher: nn.Module | None = None
-    """The plain network, if there is one."""
+    classifiers: Classifiers
+    """The plain networks, as they are evaluated and saved."""
     terms: Sequence[str] = ("ce",)
     """Names of the terms of the loss, in their order."""
+
+    @property
+    def student(self) -> nn.Module:
+        """The plain network that is trained."""
+        return self.classifiers.student.network
 
     @property
     @abstractmethod
@@ -44,7 +51,7 @@ class Task(ABC):
         """Runs a training forward.
 
         Args:
-            images: (B, C, H, W), normalised, on the device.
+            images: uint8 (B, 3, H, W), as the loader gives them, on the device.
             labels: (B,) classes; -1 for an image without one, which the cross-entropy leaves out.
         """
 
@@ -83,10 +90,30 @@ class Task(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint needs of the task: the plain student, and what is beside it."""
-        return {"student": self.student.state_dict(), "distiller": {}}
+        return {**self._student_state(), "distiller": {}}
+
+    def _student_state(self) -> dict[str, Any]:
+        """Returns the student, and what belongs to its weights."""
+        return {
+            "student": self.student.state_dict(),
+            METADATA_KEY: self.classifiers.metadata.to_plain(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to a state, strictly."""
+        """Goes back to a state, strictly.
+
+        Raises:
+            InputError: If the state is of other classes.
+        """
+        if saved := state.get(METADATA_KEY):  # version 0.2.0 saved none
+            classes = Metadata.from_plain(saved, "checkpoint").classes
+            if classes != self.classifiers.classes:
+                raise InputError(
+                    f"the checkpoint was made with {len(classes)} classes ({', '.join(classes)}), "
+                    f"the data has {len(self.classifiers.classes)} "
+                    f"({', '.join(self.classifiers.classes)}); give the same data, or another "
+                    "--experiment"
+                )
         self.student.load_state_dict(state["student"])
 
     def train(self) -> None:

@@ -1,108 +1,93 @@
-"""Networks of a run: created, loaded and, for distillation, joined."""
+"""From options to a task: the networks of a run, joined where it distils."""
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mgd.engine.options.config import RunConfig, read_yaml
 from mgd.engine.runtime.sync_bn import synchronize
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.distillation import DistillationTask, Images
 from mgd.engine.tasks.folding import fold_batch_norms
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.engine.tasks.task import Task
 from mgd.errors import InputError
-from mgd.inside import PairLike, points_from_plain
+from mgd.inside import PairLike, evaluating, points_from_plain
 from mgd.method.distiller import Distiller
-from mgd.models import PRETRAINED, create_model, load_trained
 from mgd.models.pairs import known_points
-from mgd.models.weights import load_backbone, read_weights
-
-logger = logging.getLogger(__name__)
+from mgd.views import Preprocess, View
 
 DTYPES = {"": None, "32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def build_networks(
-    config: RunConfig, num_classes: int, device: torch.device
-) -> tuple[nn.Module, nn.Module | None]:
-    """Creates the student and, if the run has one, the teacher, on the device.
-
-    A training run has a teacher if it distils; an evaluation, if one is named.
-
-    Args:
-        config: The run.
-        num_classes: Of its data.
-        device: Where to.
-
-    Raises:
-        InputError: For networks or weights that cannot be had.
-    """
-    named = bool(config.networks.teacher or config.networks.teacher_resume)
-    distils = config.distillation.distiller != "none"
-    student = _student(config, num_classes)
-    if config.devices.sync_bn:
-        student = synchronize(student)
-    teacher = None
-    if named if config.output.evaluate else distils:
-        teacher = _to(_teacher(config, num_classes), device, config)
-    return _to(student, device, config), teacher
-
-
-def _student(config: RunConfig, num_classes: int) -> nn.Module:
-    pretrained = config.networks.use_pretrained == 1 or config.networks.pretrained
-    path = config.networks.student_resume
-    if config.output.evaluate and path:
-        return load_trained(config.networks.arch, path, num_classes)
-    weights = PRETRAINED if pretrained and not path else None
-    student = create_model(config.networks.arch, num_classes, weights)
-    if path:
-        load_backbone(student, read_weights(path), path)
-    return student
-
-
-def _teacher(config: RunConfig, num_classes: int) -> nn.Module:
-    name, path = config.teacher_name, config.networks.teacher_resume
-    if path:
-        return load_trained(name, path, num_classes)
-    if config.networks.use_pretrained == 0:
-        logger.warning("the teacher has random weights; give --teacher-resume FILE to teach")
-        return create_model(name, num_classes)
-    return create_model(name, num_classes, PRETRAINED)
-
-
 def build_task(
-    config: RunConfig,
-    student: nn.Module,
-    teacher: nn.Module | None,
-    example: Tensor,
-    num_steps: int,
-    images: Images,
+    config: RunConfig, classifiers: Classifiers, example: Tensor, num_steps: int, images: Images
 ) -> Task:
     """Builds what a run trains.
 
     Args:
         config: The run.
-        student: On its device.
-        teacher: On the same device; `None` for supervised training.
-        example: A batch of images as the networks take them.
+        classifiers: The networks, on their device; without a teacher for supervised training.
+        example: A batch of training images, uint8.
         num_steps: Of an epoch.
         images: Gives training images for an update of the matching; see `DistillationTask`.
+
+    Raises:
+        InputError: For a network that gives no scores of the classes, and as `build_distiller`.
     """
+    _check_outputs(classifiers, example)
+    student, teacher = classifiers.student, classifiers.teacher
     if teacher is None:
         if config.devices.compile:
-            student.compile()
-        return SupervisedTask(student)
-    return DistillationTask(
-        build_distiller(config, teacher, student, example), config, num_steps, images
+            student.network.compile()
+        return SupervisedTask(classifiers)
+    distiller = build_distiller(
+        config,
+        teacher.network,
+        student.network,
+        example,
+        teacher_view=teacher.view,
+        student_view=student.view,
+        teacher_output=teacher.answers,
     )
+    return DistillationTask(distiller, classifiers, config, num_steps, images)
+
+
+@torch.no_grad()
+def _check_outputs(classifiers: Classifiers, example: Tensor) -> None:
+    """Runs the student once, so that a misfit is told before anything long."""
+    student = classifiers.student
+    images = Preprocess(student.view).to(example.device)(example)
+    try:
+        with evaluating(student.network):
+            logits = student.logits(images)
+    except InputError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        # What torch and timm raise for images of a size or channels that do not fit.
+        raise InputError(
+            f"{student.name} cannot run on images of {tuple(images.shape[1:])} "
+            f"({str(error).splitlines()[0]}); give it another `size`"
+        ) from error
+    if logits.shape[1:] != (len(classifiers.classes),):
+        raise InputError(
+            f"{student.name} has outputs {tuple(logits.shape[1:])}, but the data has "
+            f"{len(classifiers.classes)} classes; give a network with one output per class"
+        )
 
 
 def build_distiller(
-    config: RunConfig, teacher: nn.Module, student: nn.Module, example: Tensor
+    config: RunConfig,
+    teacher: nn.Module,
+    student: nn.Module,
+    example: Tensor,
+    *,
+    teacher_view: View | None = None,
+    student_view: View | None = None,
+    teacher_output: Callable[[Any], Tensor] | None = None,
 ) -> Distiller:
     """Joins two networks as the options say: the one place where options become a distiller.
 
@@ -111,7 +96,8 @@ def build_distiller(
             options are those of the distiller.
         teacher, student: On the device of `example`. The teacher's BatchNorms are folded, where
             `fold_teacher` says so.
-        example: A batch of images as the networks take them.
+        example: A batch of images, as the networks take them or, with views, uint8.
+        teacher_view, student_view, teacher_output: As in `mgd.Distiller`.
 
     Raises:
         InputError: As `mgd.Distiller`, and for a file of points that cannot be read.
@@ -133,9 +119,13 @@ def build_distiller(
         solver=options.mgd_solver,
         method="mgd" if options.distiller == "kd" else options.distiller,
         teacher_precision=DTYPES[devices.teacher_precision],
+        teacher_view=teacher_view,
+        student_view=student_view,
+        teacher_output=teacher_output,
     )
     if devices.fold_teacher:
-        fold_batch_norms(teacher, example, [pair.teacher for pair in distiller.points.pairs])
+        seen = Preprocess(teacher_view).to(example.device)(example) if teacher_view else example
+        fold_batch_norms(teacher, seen, [pair.teacher for pair in distiller.points.pairs])
     if devices.sync_bn:
         synchronize(distiller.points)
     if devices.compile:
@@ -164,7 +154,7 @@ def choose_points(
         return ()
     if given not in ("", "auto"):
         return points_from_plain(teacher, student, _read_list(Path(given)))
-    known = known_points(config.teacher_name, config.networks.arch)
+    known = known_points(config.teacher_name, config.student_name)
     return known if known and not given else "auto"
 
 
@@ -173,11 +163,3 @@ def _read_list(path: Path) -> list[object]:
     if not isinstance(entries, list):
         raise InputError(f"--points {path} holds no list; make one with mgd points --format yaml")
     return entries
-
-
-def _to(network: nn.Module, device: torch.device, config: RunConfig) -> nn.Module:
-    """Moves a network, in the memory format that the options ask for."""
-    if config.devices.channels_last:
-        # torch's stubs know this keyword in tensors' `to` alone.
-        return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-    return network.to(device)

@@ -1,0 +1,113 @@
+"""Opening: what a run says of its data and networks before it starts, and what it warns of."""
+
+import math
+import statistics
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from mgd.data.splits import Split, Splits
+from mgd.engine.loop.evaluation import Scores
+from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.errors import InputError
+
+_WIDTH = 80
+_LOOKED_AT = 16
+"""Images whose size is read, spread over the training images."""
+
+
+def opening_lines(data: str, splits: Splits, classifiers: Classifiers) -> Iterator[str]:
+    """Yields lines of at most 80 columns: the data, its classes, and how each network sees it.
+
+    Args:
+        data: Name of the data, as it was given.
+        splits: The parts that the run uses.
+        classifiers: Its networks.
+    """
+    parts = [f"{len(splits.train)} images to train", f"{len(splits.valid)} to validate"]
+    if splits.test is not None:
+        parts.append(f"{len(splits.test)} to test")
+    names = ", ".join(splits.classes)
+    yield from _lines("data", f"{data}: {', '.join(parts)}")
+    yield _shortened(f"{'':9}{len(splits.classes)} classes: {names}")
+    yield from network_lines("student", classifiers.student)
+    if classifiers.teacher is not None:
+        yield from network_lines("teacher", classifiers.teacher)
+
+
+def network_lines(title: str, classifier: Classifier) -> Iterator[str]:
+    """Yields what a network is, where its weights come from, and how it sees an image."""
+    yield from _lines(title, f"{classifier.name}, {classifier.weights}")
+    yield from _lines("", f"sees {classifier.view} ({classifier.view_from})")
+    if classifier.no_answers:
+        yield from _lines("", f"only its features teach: {classifier.no_answers}")
+
+
+def _lines(title: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=f"{title:9}",
+        subsequent_indent=" " * 9,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1].rstrip(', ')}…"
+
+
+def enlarging_warning(split: Split, classifiers: Sequence[Classifier]) -> str:
+    """Returns a warning where the images are enlarged more than twice; else an empty text.
+
+    A network that sees small images at a large size takes many times the work, and learns nothing
+    more from it.
+
+    Args:
+        split: The training images; a few are looked at.
+        classifiers: The networks that see them.
+    """
+    sides = [min(size) for size in _some_sizes(split)]
+    if not sides:
+        return ""
+    side = statistics.median(sides)
+    large = [each for each in classifiers if each.view.size > 2 * side]
+    if not large:
+        return ""
+    enlarged = "; ".join(
+        f"{each.name} sees them at {each.view.size} px, {(each.view.size / side) ** 2:.0f} times "
+        "the pixels"
+        for each in large
+    )
+    return (
+        f"the images are {side:.0f} px (median of {len(sides)}), and are enlarged more than twice: "
+        f"{enlarged}; a smaller `size` or `teacher_size` is faster, and so is a network for small "
+        "images, such as cifar_resnet20"
+    )
+
+
+def _some_sizes(split: Split) -> Iterator[tuple[int, int]]:
+    step = max(1, len(split) // _LOOKED_AT)
+    for index in range(0, len(split), step)[:_LOOKED_AT]:
+        try:
+            height, width = split.image(index).shape[-2:]
+        except InputError:
+            continue  # whoever loads the image will say so, with its name
+        yield height, width
+
+
+def chance_warning(teacher: Classifier, scores: Scores) -> str:
+    """Returns a warning where a teacher is no better than chance; else an empty text.
+
+    Chance is the accuracy of always answering the most frequent class. Two standard errors are
+    allowed for, as few images may be answered right by luck.
+    """
+    chance = max(all_ for _, all_ in scores.per_class) / max(scores.images, 1)
+    luck = 2 * math.sqrt(chance * (1 - chance) / max(scores.images, 1))
+    if scores.top1 > 100 * (chance + luck):
+        return ""
+    return (
+        f"WARNING: the teacher {teacher.name} ({teacher.weights}) is no better than chance: "
+        f"Acc@1 {scores.top1:.1f}, where always the same class gives {100 * chance:.1f}. It has "
+        "nothing to teach: check its weights, and the order of its classes"
+    )

@@ -1,0 +1,58 @@
+"""Classes: those that a network knows against those of the data, matched by name."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mgd.errors import InputError
+
+
+def columns_of(
+    known: Sequence[str], asked: Sequence[str], device: torch.device
+) -> tuple[Tensor | None, str]:
+    """Finds the asked classes, by name, among those that a network knows.
+
+    Args:
+        known: The network's, in the order of its outputs.
+        asked: The run's, in their order.
+        device: Where to.
+
+    Returns:
+        Their columns in its outputs, `None` where these are the same; and what is wrong, if
+        a class is missing.
+    """
+    if missing := sorted(set(asked) - set(known)):
+        return None, f"it does not know {len(missing)} of the classes ({_lists(known, asked)})"
+    if tuple(known) == tuple(asked):
+        return None, ""
+    places = {name: column for column, name in enumerate(known)}
+    return torch.tensor([places[name] for name in asked], device=device), ""
+
+
+def check_known(path: str, known: Sequence[str], asked: Sequence[str]) -> None:
+    """Checks that a network that is measured knows every class of the data.
+
+    Args:
+        path: The network's file.
+        known: Its classes.
+        asked: Those of the data.
+
+    Raises:
+        InputError: If it does not, with both lists.
+    """
+    if unknown := sorted(set(asked) - set(known)):
+        raise InputError(
+            f"the network of '{path}' does not know the class '{unknown[0]}' of the data "
+            f"({_lists(known, asked)}); evaluate it on its own classes"
+        )
+
+
+def _lists(known: Sequence[str], asked: Sequence[str]) -> str:
+    return f"the network has {_some(known)}; the data has {_some(asked)}"
+
+
+def _some(classes: Sequence[str], most: int = 12) -> str:
+    """Lists names, all of a few, and the first of many."""
+    shown = ", ".join(sorted(classes)[:most])
+    return f"{len(classes)}: {shown}" + (", …" if len(classes) > most else "")
