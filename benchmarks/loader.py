@@ -18,7 +18,8 @@ from torchvision.transforms import v2
 from benchmarks.common import WALL, arguments, keep, median, ratio
 from mgd.data.folder import FolderSplit
 from mgd.data.loading import ImageDataset, TrainBatches, build_loader
-from mgd.data.transforms import MEAN, STD, Normalize, train_transform
+from mgd.data.transforms import train_transform
+from mgd.views import MEAN, STD, Preprocess, View
 
 SIZE = 224
 BATCH = 32
@@ -42,8 +43,8 @@ def ours(folder: Path, workers: int) -> Iterable[Any]:
     """Returns the pipeline of a run, which normalises batch by batch."""
     found = ImageFolder(str(folder))
     files = found.samples[:IMAGES]
-    dataset = ImageDataset(FolderSplit(files), train_transform(SIZE, "imagenet"), seed=0)
-    normalize = Normalize()
+    dataset = ImageDataset(FolderSplit(files), train_transform(View(size=SIZE), "imagenet"), seed=0)
+    normalize = Preprocess(View(size=SIZE))
     loader = build_loader(dataset, TrainBatches(len(files), BATCH, seed=0), workers)
     return Batches(loader, lambda batch: normalize(batch[0]))
 

@@ -19,9 +19,11 @@ import mgd
 from benchmarks.common import arguments, clock, keep
 from mgd.data.folder import load_folder
 from mgd.data.loading import EvalBatches, ImageDataset, TrainBatches, build_loader
-from mgd.data.transforms import Normalize, eval_transform, train_transform
+from mgd.data.transforms import train_transform
 from mgd.models.pairs import known_points
+from mgd.views import Preprocess, View
 
+VIEW = View.from_network("cifar_resnet20")
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet20_x0_5"
 IMAGES, TRACKED, EPOCHS, BATCH = 2000, 1000, 6, 100
 
@@ -39,10 +41,10 @@ def measure(folder: Path, weights: str | None) -> list[dict[str, Any]]:
     torch.manual_seed(0)
     splits = load_folder(folder).take(IMAGES, seed=0)
     batches = TrainBatches(IMAGES, BATCH, seed=0)
-    train = build_loader(ImageDataset(splits.train, train_transform(32), 0), batches, 0)
-    plain = ImageDataset(splits.train, eval_transform(32), 0)
+    train = build_loader(ImageDataset(splits.train, train_transform(VIEW), 0), batches, 0)
+    plain = ImageDataset(splits.train, VIEW.transform(), 0)
     passes = build_loader(plain, EvalBatches(IMAGES, BATCH, seed=1), 0)
-    normalize = Normalize()
+    normalize = Preprocess(VIEW)
     distiller = mgd.Distiller(
         mgd.create_model(TEACHER, 10, weights),
         mgd.create_model(STUDENT, 10),

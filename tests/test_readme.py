@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import mgd
 from mgd.data import load_digits
-from mgd.data.transforms import Normalize
+from mgd.views import Preprocess, View
 
 README = Path(__file__).parents[1] / "README.md"
 EXAMPLE = re.search(
@@ -28,7 +28,7 @@ def test_the_example_is_short_and_needs_no_number_for_a_weight():
 @pytest.fixture(scope="module")
 def digits():
     """Real scans at 16 pixels: (images, labels) to train on, and to test on."""
-    splits, normalize = load_digits(), Normalize()
+    splits, normalize = load_digits(), Preprocess(View(size=8))
     parts = []
     for split in (splits.train, splits.test):
         images = normalize(torch.stack([split.image(index) for index in range(len(split))]))

@@ -15,11 +15,12 @@ from mgd.cli import main
 from mgd.data import load_splits
 from mgd.data.check import drop_bad_images
 from mgd.data.loading import EvalBatches, ImageDataset, build_loader
-from mgd.data.transforms import eval_transform, train_transform
+from mgd.data.transforms import train_transform
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
 from mgd.engine.run import train
 from mgd.errors import InputError
 from mgd.runfolder import read_epochs
+from mgd.views import View
 
 RED = (255, 0, 0)
 
@@ -134,7 +135,8 @@ def test_fewer_images_than_the_batch(fast_run, image_folder):
 def test_extreme_sizes_go_through_the_whole_pipeline(image_folder, size, augment):
     Image.new("RGB", size, RED).save(image_folder / "train" / "one" / "0.png")
     split = load_splits(image_folder).train
-    for transform in (train_transform(32, augment), eval_transform(32, augment)):
+    view = View(size=32)
+    for transform in (train_transform(view, augment), view.transform()):
         image, label = ImageDataset(split, transform, seed=0)[0, 6]
         assert image.shape == (3, 32, 32)
         assert label == 1
@@ -155,7 +157,7 @@ def mixed_modes(folder):
 def test_every_mode_goes_through_the_loader(image_folder):
     mixed_modes(image_folder / "train" / "one")
     split = load_splits(image_folder).train
-    dataset = ImageDataset(split, eval_transform(8, "none"), seed=0)
+    dataset = ImageDataset(split, View(size=8, crop="squash").transform(), seed=0)
     loader = build_loader(dataset, EvalBatches(len(split), 100), workers=0)
     ((images, labels),) = list(loader)
     assert images.shape == (24, 3, 8, 8)

@@ -11,6 +11,7 @@ from mgd.data.loading import EvalBatches, ImageDataset, TrainBatches, build_load
 from mgd.data.splits import TensorSplit
 from mgd.data.transforms import train_transform
 from mgd.errors import InputError
+from mgd.views import View
 
 SIZES = [(1, 1), (10, 10), (10, 3), (10, 64), (23, 5), (100, 7), (97, 96)]
 
@@ -89,7 +90,9 @@ def test_seeds_of_neighbours_do_not_meet():
 
 
 def dataset(seed=0, size=8):
-    return ImageDataset(load_splits("digits").valid, train_transform(size, "cifar"), seed)
+    return ImageDataset(
+        load_splits("digits").valid, train_transform(View(size=size), "cifar"), seed
+    )
 
 
 def test_an_augmentation_depends_on_seed_epoch_and_number_alone():
@@ -103,7 +106,7 @@ def test_an_augmentation_depends_on_seed_epoch_and_number_alone():
 def test_an_augmentation_varies_with_each_of_them(vary):
     image = torch.arange(192, dtype=torch.uint8).view(3, 8, 8)
     same = TensorSplit(image.expand(30, 3, 8, 8), [0] * 30)
-    transform = train_transform(8, "cifar")
+    transform = train_transform(View(size=8), "cifar")
     seen = set()
     for number in range(30):
         key = {"seed": 0, "epoch": 0, "index": 0, vary: number}

@@ -13,7 +13,7 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from mgd.errors import InputError
-from mgd.models import create_model, load_trained
+from mgd.models import create_model, load_network
 from mgd.models.weights import load_backbone, load_weights, num_classes_of, read_weights
 
 
@@ -192,7 +192,7 @@ def test_sorted_names_do_not_mislead(tmp_path):
     """The safetensors format sorts: `fc` comes before the layers."""
     path = str(tmp_path / "weights.safetensors")
     save_file(create_model("resnet18", num_classes=7).state_dict(), path)
-    assert load_trained("resnet18", path, num_classes=3).fc.out_features == 7
+    assert load_network(path, "resnet18")[0].fc.out_features == 7
 
 
 def test_a_backbone_keeps_a_new_head_of_another_size_and_says_so(caplog):
@@ -202,7 +202,10 @@ def test_a_backbone_keeps_a_new_head_of_another_size_and_says_so(caplog):
         load_backbone(network, STATE, "published")
     assert torch.equal(network.conv.weight, STATE["conv.weight"])
     assert torch.equal(network.head.weight, head)
-    assert "published: new head for this class count (head.weight, head.bias)" in caplog.text
+    assert (
+        "published: its class count is another, so its head is made anew (head.weight, head.bias)"
+        in caplog.text
+    )
 
 
 def test_a_backbone_of_the_same_size_brings_its_head_silently(caplog):

@@ -98,7 +98,8 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             reporter.message(f"going on with '{path}' at epoch {place.epoch}, step {place.step}")
         teacher = _score_teacher(pipeline, classifiers, "valid", reporter)
         if log is not None:
-            log.begin(trainer.columns, trainer.progress.epoch)
+            log.columns = trainer.columns
+            log.keep_epochs_before(trainer.progress.epoch)
             # What earlier processes of this run took counts as well.
             start -= sum(record.seconds for record in read_epochs(path))
             if config.output.resume not in ("", "auto"):

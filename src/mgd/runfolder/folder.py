@@ -24,6 +24,8 @@ class RunFolder:
     Args:
         path: The folder; made if it is not there.
         options: Of the command line, by the flag without its dashes.
+        columns: Of the summary, as `epoch_columns` gives them; a run that does not know them yet
+            sets them before its first epoch.
 
     Raises:
         InputError: If another run holds the folder, or it cannot be made.
@@ -35,15 +37,15 @@ class RunFolder:
         >>> result = RunResult(
         ...     best_epoch=0, valid_top1=70.0, valid_top5=95.0, trained_parameters=100, seconds=9.5
         ... )
-        >>> folder = RunFolder(Path(tempfile.mkdtemp()), {"arch": "resnet18"})
+        >>> folder = RunFolder(Path(tempfile.mkdtemp()), {"arch": "resnet18"}, ["epoch", "loss"])
         >>> folder.write_result(result)
         >>> folder.close()
         >>> read_result(folder.path).valid_top1
         70.0
     """
 
-    def __init__(self, path: Path, options: Mapping[str, Any]):
-        self.path, self.columns = path, list[str]()
+    def __init__(self, path: Path, options: Mapping[str, Any], columns: Sequence[str] = ()):
+        self.path, self.columns = path, list(columns)
         self._is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -59,15 +61,8 @@ class RunFolder:
             self._lock.release()
             raise
 
-    def begin(self, columns: Sequence[str], epoch: int) -> None:
-        """Starts the summary.
-
-        Args:
-            columns: As `epoch_columns` gives them.
-            epoch: The first that is to be trained; a resumed run writes the records from it on
-                again, so those that are there are dropped.
-        """
-        self.columns = list(columns)
+    def keep_epochs_before(self, epoch: int) -> None:
+        """Drops the records from an epoch on: a resumed run writes those again."""
         self._write_epochs([each for each in read_epochs(self.path) if each.epoch < epoch])
 
     def discard(self) -> None:

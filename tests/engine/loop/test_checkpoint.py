@@ -19,10 +19,13 @@ from mgd.engine.loop.checkpoint import (
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
-    save_student,
+    save_weights,
 )
 from mgd.errors import InputError, RunError
-from mgd.models import TORCHVISION, create_model
+from mgd.models import TORCHVISION, Metadata, create_model
+from mgd.views import View
+
+METADATA = Metadata(arch="net", classes=("a", "b"), view=View())
 
 
 def state(seed=0):
@@ -272,7 +275,7 @@ def test_it_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 def test_tied_weights_of_a_student_are_written(tmp_path):
     network = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     network[1].weight = network[0].weight
-    save_student(network, tmp_path / "student.safetensors")
+    save_weights(network, tmp_path / "student.safetensors", METADATA)
     twin = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     twin.load_state_dict(load_file(tmp_path / "student.safetensors"), strict=True)
     assert torch.equal(twin[1].weight, network[0].weight)
@@ -288,7 +291,7 @@ STOCK = {name: name for name in TORCHVISION} | {
 @torch.no_grad()
 def test_a_student_loads_into_torchvisions_own_network(name, tmp_path):
     student = create_model(name, num_classes=7).eval()
-    save_student(student, tmp_path / "student.safetensors")
+    save_weights(student, tmp_path / "student.safetensors", METADATA)
     stock = torchvision.models.get_model(STOCK[name], num_classes=7).eval()
     stock.load_state_dict(load_file(tmp_path / "student.safetensors"), strict=True)
     images = torch.randn(2, 3, 64, 64)

@@ -1,12 +1,17 @@
 """Evaluation against a slow count."""
 
+from collections import Counter
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mgd.engine.loop.evaluation import evaluate
+from mgd.engine.tasks.classifiers import Classifier
 from mgd.errors import InputError
+from mgd.views import View
 
 K = 7
 
@@ -20,14 +25,27 @@ class Table(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, images):
-        return self.dropout(self.logits[images.long().flatten()])
+        return self.dropout(self.logits[images[:, 0].long().flatten()])
 
 
-def run(logits, labels, sizes=(4, 4, 3), num_classes=K):
+AS_THEY_ARE = View(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), size=1)
+
+
+def of(network):
+    return Classifier("Table", network, AS_THEY_ARE, "random weights", "made up")
+
+
+def rows(numbers):
+    """Images that carry a row of the table."""
+    return numbers.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, -1, -1)
+
+
+def run(logits, labels, sizes=(4, 4, 3), num_classes=K, **options):
     network = Table(logits)
-    rows = torch.arange(len(labels)).split(sizes)
-    batches = [(part.float().view(-1, 1, 1, 1), labels[part]) for part in rows]
-    return network, evaluate(network, batches, lambda b: b, num_classes, torch.device("cpu"))
+    parts = torch.arange(len(labels)).split(sizes)
+    batches = [(rows(part), labels[part]) for part in parts]
+    device = torch.device("cpu")
+    return network, evaluate(of(network), batches, num_classes, device, **options)
 
 
 def slow(logits, labels, k):
@@ -65,6 +83,25 @@ def test_per_class_counts(case):
     assert scores.per_class[K - 1] == (0, 0)
 
 
+def test_confusions_are_counted_where_they_are_asked_for(case):
+    logits, labels = case
+    assert run(logits, labels)[1].confusion == ()
+    confusion = run(logits, labels, confusion=True)[1].confusion
+    guesses = zip(labels.tolist(), logits.argmax(1).tolist(), strict=True)
+    assert {(a, b): n for a, b, n in confusion} == Counter(guesses)
+
+
+def test_columns_bring_the_outputs_into_the_order_of_the_run(case):
+    logits, labels = case
+    order = torch.randperm(K, generator=torch.Generator().manual_seed(1))
+    network = Table(logits[:, order.argsort()])
+    asked = Classifier("Table", network, AS_THEY_ARE, "a file", "made up", columns=order.argsort())
+    asked = replace(asked, columns=order)
+    batches = [(rows(torch.arange(11)), labels)]
+    scores = evaluate(asked, batches, K, torch.device("cpu"))
+    assert scores.per_class == run(logits, labels)[1].per_class
+
+
 def test_batches_of_any_size_count_the_same(case):
     whole, cut = run(*case, sizes=11)[1], run(*case, sizes=(1, 9, 1))[1]
     assert (cut.top1, cut.top5, cut.per_class) == (whole.top1, whole.top5, whole.per_class)
@@ -82,8 +119,8 @@ def test_the_mode_is_given_back_and_eval_is_used(case, training):
     logits, labels = case
     network = Table(logits).train(training)
     network.dropout.train()
-    batches = [(torch.arange(11.0).view(-1, 1, 1, 1), labels)]
-    scores = evaluate(network, batches, lambda b: b, K, torch.device("cpu"))
+    batches = [(rows(torch.arange(11)), labels)]
+    scores = evaluate(of(network), batches, K, torch.device("cpu"))
     assert scores.top1 == pytest.approx(slow(logits, labels, 1))  # no dropout
     assert network.training is training
     assert network.dropout.training
@@ -92,9 +129,7 @@ def test_the_mode_is_given_back_and_eval_is_used(case, training):
 def test_the_mode_is_given_back_after_an_error(case):
     network = Table(case[0])
     with pytest.raises(InputError):
-        evaluate(
-            network, [(torch.zeros(1, 1, 1, 1), case[1][:1])], lambda b: b, 4, torch.device("cpu")
-        )
+        evaluate(of(network), [(rows(torch.zeros(1)), case[1][:1])], 4, torch.device("cpu"))
     assert network.training
 
 

@@ -11,12 +11,12 @@ import yaml
 from safetensors.torch import load_file
 
 import mgd
-from mgd.data.transforms import Normalize
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.run import train
 from mgd.engine.tasks.distillation import DistillationTask
 from mgd.errors import InputError
+from mgd.views import Preprocess
 
 pytestmark = pytest.mark.usefixtures("few_digits")
 
@@ -97,7 +97,7 @@ def stock_student(folder):
 @torch.inference_mode()
 def guesses_of(network, split):
     images = torch.stack([split.image(index) for index in range(len(split))])
-    return network(Normalize()(images)).argmax(1)
+    return network(Preprocess(mgd.View(size=8))(images)).argmax(1)
 
 
 def test_the_exported_student_is_that_of_the_best_checkpoint(fast_distillation):

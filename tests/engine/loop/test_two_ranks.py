@@ -17,7 +17,7 @@ from forking import PATIENCE
 from mgd.data import load_splits
 from mgd.data.check import drop_bad_images
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
-from mgd.engine.loop.pipeline import build_pipeline
+from mgd.engine.loop.pipeline import cut_splits
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.run import _train, train
@@ -137,9 +137,9 @@ def test_both_ranks_skip_the_step_where_one_has_a_bad_loss(two_ranks):
 
 
 def leave_bad_images_out(fabric, config):
-    pipeline = build_pipeline(config, fabric)
-    splits = pipeline.splits
-    found = of_all_ranks((pipeline.bad_images, splits.train.labels, splits.valid.labels))
+    found = load_splits(config.data.data)
+    splits, bad_images = cut_splits(config, found, found.classes)
+    found = of_all_ranks((bad_images, splits.train.labels, splits.valid.labels))
     heard = Heard()
     ends = ends_of(fabric, config, lambda patch: None, heard)
     return found, ends, of_all_ranks(heard.messages)

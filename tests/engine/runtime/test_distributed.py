@@ -11,7 +11,8 @@ from torch import nn
 import forking
 from faults import killing
 from mgd import ranks
-from mgd.engine.run import evaluate_networks, train
+from mgd.engine.measure import evaluate_networks
+from mgd.engine.run import train
 from mgd.engine.runtime.devices import launch
 from mgd.engine.runtime.sync_bn import synchronize
 from mgd.errors import InputError, RunError, TapError

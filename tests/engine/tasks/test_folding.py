@@ -8,8 +8,8 @@ import torchvision
 from torch import nn
 
 import mgd
-from mgd.engine.tasks.folding import FoldedBatchNorm2d, fold_batch_norms
 from mgd.engine.tasks.building import build_distiller
+from mgd.engine.tasks.folding import FoldedBatchNorm2d, fold_batch_norms
 from mgd.errors import InputError
 from mgd.inside import Tap, TappedModel
 

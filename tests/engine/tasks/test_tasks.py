@@ -7,6 +7,7 @@ from torch import nn
 
 import mgd
 from mgd.engine.options.config import RunConfig
+from mgd.engine.tasks.classifiers import Classifier, Classifiers
 from mgd.engine.tasks.distillation import DistillationTask
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.inside import PointPair
@@ -29,7 +30,7 @@ class Net(nn.Module):
         return self.head(self.relu2(self.norm2(self.conv2(x))).mean((2, 3)))
 
 
-IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 LABELS = torch.tensor([0, 1, 2, 3])
 
 
@@ -38,14 +39,29 @@ def distiller(**options):
     return mgd.Distiller(Net(8), Net(4), **{"points": points, "example": IMAGES, **options})
 
 
+SEEN = mgd.View(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), size=8)
+CLASSES = tuple("abcde")
+
+
+def classifier(network):
+    return Classifier("net", network, SEEN, "random weights", "made up")
+
+
+def alone():
+    return SupervisedTask(Classifiers(classifier(Net(4)), None, CLASSES))
+
+
 def task(**options):
     """A distillation task that asks for images as it would in a run."""
     config = RunConfig().replace(batch_size=4)
-    return DistillationTask(distiller(**options), config, 3, lambda: [IMAGES])
+    views = {"teacher_view": SEEN, "student_view": SEEN}
+    found = distiller(**views, **options)
+    networks = Classifiers(classifier(found.student), classifier(found.teacher), CLASSES)
+    return DistillationTask(found, networks, config, 3, lambda: [IMAGES])
 
 
 def test_a_student_alone_has_the_cross_entropy_alone():
-    logits, terms = SupervisedTask(Net(4)).losses(IMAGES, LABELS)
+    logits, terms = alone().losses(IMAGES, LABELS)
     assert list(terms) == ["ce"]
     torch.testing.assert_close(terms["ce"].mean(), F.cross_entropy(logits, LABELS))
 
@@ -62,7 +78,7 @@ def test_under_a_teacher_its_weighted_terms_are_added():
         torch.testing.assert_close(terms[name], value)
 
 
-@pytest.mark.parametrize("make", [lambda: SupervisedTask(Net(4)), task])
+@pytest.mark.parametrize("make", [alone, task])
 def test_an_image_without_a_label_has_no_cross_entropy(make):
     _, terms = make().losses(IMAGES, torch.tensor([0, -1, 2, -1]))
     assert (terms["ce"] > 0).tolist() == [True, False, True, False]
@@ -134,11 +150,11 @@ def test_the_teacher_is_not_in_what_is_trained():
     _, terms = found.losses(IMAGES, LABELS)
     sum(term.sum() for term in terms.values()).backward()
     assert all(p.grad is not None for p in found.trained.parameters())
-    assert all(p.grad is None for p in found.teacher.parameters())
+    assert all(p.grad is None for p in found.distiller.teacher.parameters())
 
 
 def test_close_takes_the_taps_out():
     found = task()
     found.close()
-    for network in (found.teacher, found.student):
+    for network in (found.distiller.teacher, found.student):
         assert not any(m._forward_pre_hooks or m._forward_hooks for m in network.modules())
