@@ -98,7 +98,9 @@ def few_digits(_few_digits, monkeypatch):
 
     load = pipeline.load_splits
     few = {"digits": _few_digits}
-    monkeypatch.setattr(pipeline, "load_splits", lambda source: few.get(source) or load(source))
+    monkeypatch.setattr(
+        pipeline, "load_splits", lambda source, *rest: few.get(source) or load(source, *rest)
+    )
     return _few_digits
 
 

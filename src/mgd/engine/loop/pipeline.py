@@ -162,7 +162,7 @@ def build_pipeline(config: RunConfig, fabric: Fabric) -> Pipeline:
         InputError: As `load_splits`, and for parts that cannot be cut.
     """
     options, seed = config.data, config.schedule.seed
-    splits = load_splits(options.data)
+    splits = load_splits(options.data, options.bit_depth)
     workers = min(options.workers, _num_cores())
     bad_images: list[str] = []
     if options.skip_bad_images:
