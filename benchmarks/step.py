@@ -29,8 +29,8 @@ from benchmarks.common import (
     state_of,
 )
 from mgd.engine.options.config import RunConfig
-from mgd.engine.tasks.distillation import DistillationTask
 from mgd.engine.tasks.building import build_distiller
+from mgd.engine.tasks.distillation import DistillationTask
 from mgd.engine.tasks.task import cross_entropy
 
 BATCH = 128 if DEVICE == "cuda" else 8

@@ -73,6 +73,15 @@ def test_a_class_in_one_part_alone(image_folder, part, other):
     assert "(1 such classes)" in message
 
 
+def test_a_single_class_is_an_error(image_folder):
+    for part in ("train", "valid"):
+        for name in ("nought", "two"):
+            shutil.rmtree(image_folder / part / name)
+    message = fault_of(image_folder)
+    assert f"'{image_folder}' has only one class, 'one'" in message
+    assert "train/cat and train/dog" in message
+
+
 def decode(path):
     pixels = FolderSplit([(str(path), 0)]).image(0)
     assert pixels.dtype == torch.uint8

@@ -202,6 +202,25 @@ def test_a_run_counts_and_lists_them(with_bad_images, fast_run, tmp_path, monkey
         assert re.match(rf"cannot read image '.*/{re.escape(name)}' \(", line)
 
 
+def test_12_bit_images_need_a_word_and_are_left_out_without(
+    image_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    deep = image_folder / "train" / "one" / "deep.tiff"
+    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(deep)
+    words = ["train", str(image_folder), *WORDS, "--experiment"]
+    assert main([*words, "auto"]) == 2
+    assert re.fullmatch(
+        rf"mgd: image '{deep}' has 16-bit greys, but none above 4000[^\n]* as --bit-depth [^\n]*\n",
+        capsys.readouterr().err,
+    )
+    assert main([*words, "skips", "--skip-bad-images"]) == 0
+    (line,) = Path("runs/skips/bad_images.txt").read_text().splitlines()
+    assert line.startswith(f"image '{deep}' has 16-bit greys")
+    assert main([*words, "said", "--bit-depth", "12"]) == 0
+    assert "bit-depth: 12\n" in Path("runs/said/args.yaml").read_text()
+
+
 def test_leaving_them_out_is_as_if_they_were_never_there(with_bad_images, fast_run):
     """For any number of workers, and over a stop and a resume."""
     config = fast_run.replace(data=str(with_bad_images), train_images=0, skip_bad_images=True)

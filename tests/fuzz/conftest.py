@@ -66,7 +66,7 @@ def _few(load):
         valid=Subset(whole.valid, range(20)),
         test=Subset(whole.test, range(20)),
     )
-    return lambda source: few if source == "digits" else load(source)
+    return lambda source, *rest: few if source == "digits" else load(source, *rest)
 
 
 @pytest.fixture

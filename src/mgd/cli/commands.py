@@ -6,8 +6,8 @@ from mgd import ranks
 from mgd.cli.parser import RunParser
 from mgd.cli.progress import RichReporter
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.options.option import Command
 from mgd.engine.measure import evaluate_networks
+from mgd.engine.options.option import Command
 from mgd.engine.run import Outcome
 from mgd.engine.run import train as run_training
 from mgd.runfolder import names

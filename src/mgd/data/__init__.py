@@ -2,23 +2,23 @@
 
 from pathlib import Path
 
+from mgd.data.decode import BitDepth
 from mgd.data.digits import load_digits
-from mgd.data.folder import load_folder
+from mgd.data.folder import find_images, load_folder
 from mgd.data.splits import Splits
+
+__all__ = ["DIGITS", "Splits", "find_images", "load_digits", "load_folder", "load_splits"]
 
 DIGITS = "digits"
 
 
-def load_splits(source: str | Path) -> Splits:
+def load_splits(source: str | Path, bit_depth: BitDepth = "auto") -> Splits:
     """Loads a data set.
 
     Args:
         source: The word `digits` for the digits of scikit-learn, or the path of a folder with
             `train` and `valid` inside. A folder named `digits` takes precedence over the word.
-
-    Args:
-        source: `digits`, or the folder's path. A folder of that name in the current directory
-            goes before the word.
+        bit_depth: How many bits the grey values in 16-bit image files have; see `decode`.
 
     Returns:
         The classes, and the images of each part with their labels.
@@ -28,4 +28,4 @@ def load_splits(source: str | Path) -> Splits:
     """
     if str(source) == DIGITS and not Path(source).is_dir():
         return load_digits()
-    return load_folder(source)
+    return load_folder(source, bit_depth)

@@ -1,16 +1,15 @@
 """Data sets of image files: `train/CLASS/image` and `valid/CLASS/image` (or `val`)."""
 
+import glob
 import logging
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2.functional import pil_to_tensor
 
+from mgd.data.decode import BitDepth, decode
 from mgd.data.splits import Split, Splits
 from mgd.errors import InputError
 
@@ -21,63 +20,37 @@ class FolderSplit(Split):
     """Image files with labels. An image is decoded only when it is asked for.
 
     Args:
-        files: Path and class number of each image.
+        files: Path and class number of each image; -1 where there is none.
+        bit_depth: How many bits the grey values in 16-bit files have; see `decode`.
     """
 
-    def __init__(self, files: list[tuple[str, int]]):
-        self.files = files
+    def __init__(self, files: Sequence[tuple[str, int]], bit_depth: BitDepth = "auto"):
+        self.files, self.bit_depth = files, bit_depth
         self.labels = [label for _, label in files]
 
     def image(self, index: int) -> Tensor:
         """Decodes one image to uint8 RGB, (3, H, W).
 
         Raises:
-            InputError: If the file cannot be read as an image; the message names the file.
+            InputError: As `decode`; the message names the file.
         """
-        path = self.files[index][0]
-        try:
-            with warnings.catch_warnings():
-                # An image above Pillow's size limit may be a decompression bomb: make it an error.
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path) as image:
-                    pixels: Tensor = pil_to_tensor(_to_rgb(image))
-                    return pixels
-        except (
-            UnidentifiedImageError,
-            OSError,
-            ValueError,
-            SyntaxError,
-            Image.DecompressionBombError,
-            Image.DecompressionBombWarning,
-        ) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"cannot read image '{path}' ({reason}); repair or remove the file"
-            ) from error
+        return decode(self.files[index][0], self.bit_depth)
 
     def name(self, index: int) -> str:
         """Returns the file's path."""
         return self.files[index][0]
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would not scale 16-bit grey values, but set all above 255 to white.
-        return image.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
-    if image.mode in ("P", "PA", "LA", "La", "RGBa"):
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def load_folder(root: str | Path) -> Splits:
+def load_folder(root: str | Path, bit_depth: BitDepth = "auto") -> Splits:
     """Finds the classes and images in a data folder. No image is opened yet.
 
     Args:
         root: A folder with `train` and `valid` (or `val`), each with one folder per class.
+        bit_depth: How many bits the grey values in 16-bit files have; see `decode`.
 
     Raises:
-        InputError: If `train` or `valid` is missing, if a class has no images, or if `train` and
-            `valid` have different classes.
+        InputError: If `train` or `valid` is missing, if a class has no images, if `train` and
+            `valid` have different classes, or if there is only one class.
     """
     root = Path(root)
     if not root.is_dir():
@@ -94,7 +67,53 @@ def load_folder(root: str | Path) -> Splits:
             f"class '{only[0]}' is only in `{side}` of '{root}' ({len(only)} such classes); both "
             "parts need the same class folders: add or remove it"
         )
-    return Splits(classes, FolderSplit(train), FolderSplit(valid))
+    if len(classes) == 1:
+        raise InputError(
+            f"'{root}' has only one class, '{classes[0]}', and a classifier needs two; put the "
+            "images of each class into a folder of its own in `train` and in `valid`, such as "
+            "train/cat and train/dog"
+        )
+    return Splits(classes, FolderSplit(train, bit_depth), FolderSplit(valid, bit_depth))
+
+
+def find_images(places: Sequence[str]) -> list[str]:
+    """Finds the image files that a user names, for example to predict their classes.
+
+    A split of them has no labels: `FolderSplit([(path, -1) for path in find_images(places)])`.
+
+    Args:
+        places: Each an image file, a folder (all images in it and below), or a pattern such as
+            'photos/*.jpg' or '**/*.png', whose `**` stands for any folders.
+
+    Returns:
+        The paths in the order of the places; those of one place are sorted. An image found twice
+        is there once.
+
+    Raises:
+        InputError: If there is no image at a place.
+    """
+    found: dict[tuple[int, int, str], str] = {}
+    for place in places:
+        at_place = list(_images_at(place))
+        if not at_place:
+            fault = "is no image and holds none" if os.path.exists(place) else "matches no image"
+            raise InputError(
+                f"'{place}' {fault}; give an image file, a folder of images, or a pattern such as "
+                f"'photos/*.jpg'; the names of images end in {', '.join(IMG_EXTENSIONS)}"
+            )
+        for path in at_place:
+            folder, name = os.path.split(path)
+            found.setdefault((*_identity(folder or "."), name), path)
+    return list(found.values())
+
+
+def _images_at(place: str) -> Iterator[str]:
+    """Yields the paths of the images at a place; a folder that a pattern matches is searched."""
+    for path in [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True)):
+        if os.path.isdir(path):
+            yield from (os.path.join(*image) for image in sorted(_images(path, set())))
+        elif path.lower().endswith(IMG_EXTENSIONS):
+            yield path
 
 
 def _find(part: Path) -> tuple[list[str], list[tuple[str, int]]]:

@@ -44,7 +44,7 @@ def _evaluate(
     reporter = reporter if fabric.is_global_zero else Reporter()
     config = with_names(config)
     fabric.seed_everything(config.schedule.seed, verbose=False)
-    splits = load_splits(config.data.data)
+    splits = load_splits(config.data.data, config.data.bit_depth)
     augment = augmentation(config, splits)
     classifiers = build_classifiers(config, splits.classes, augment, fabric.device)
     splits, bad_images = cut_splits(config, splits, classifiers.classes)

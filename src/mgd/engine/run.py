@@ -82,7 +82,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     config = with_names(config)
     path, state = find_folder(config)
     fabric.seed_everything(config.schedule.seed, verbose=False)
-    splits = load_splits(config.data.data)
+    splits = load_splits(config.data.data, config.data.bit_depth)
     augment = augmentation(config, splits)
     classifiers = build_classifiers(config, splits.classes, augment, fabric.device)
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints

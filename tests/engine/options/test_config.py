@@ -17,6 +17,8 @@ from mgd.errors import InputError
         ("epochs", -3, "at least 1"),
         ("size", 0, "at least 1"),
         ("batch_size", 0, "at least 1"),
+        ("bit_depth", 7, "from 8 to 16, or auto"),
+        ("bit_depth", 17, "from 8 to 16, or auto"),
         ("workers", -1, "at least 0"),
         ("holdout", 0.95, "from 0 to 0.9"),
         ("momentum", 1.0, "from 0 to 0.999"),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mgd.data.decode import BitDepth
 from mgd.data.transforms import Augment
 from mgd.engine.options.option import TRAINING, Group, option
 from mgd.runfolder import names
@@ -35,6 +36,14 @@ class DataConfig(Group):
         False,
         "read every image once before the run and leave out those that cannot be read; "
         f"{names.BAD_IMAGES} in the run folder lists them",
+    )
+    bit_depth: BitDepth = option(
+        "auto",
+        "how many bits the grey values in 16-bit image files have, from 8 to 16; they are divided "
+        "by 2^(N-8). auto: as many as a TIFF says in MaxSampleValue, else 16, and an image whose "
+        "values are all below 4096 is refused",
+        least=8,
+        most=16,
     )
     batch_size: int = option(
         256,
