@@ -1,22 +1,40 @@
 """Sources: the view that a network was published with, as the library that published it says."""
 
+import difflib
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torchvision
 
 from mgd.errors import InputError
+from mgd.views.processors import load_processor, processor_plain, shown_by
+from mgd.views.proof import Show
 
-Plain = dict[str, Any]
-"""Values of a `View`, by name."""
+# Our own networks, and whose ImageNet images they see.
+_TWINS = {
+    "mobilenet_v1": "mobilenet_v2",
+    "mobilenet_v2_eccv": "mobilenet_v2",
+    "shufflenet_v2": "shufflenet_v2_x1_0",
+    "shufflenet_v2_x0_5": "shufflenet_v2_x0_5",
+}
+_CIFAR = re.compile(r"cifar_resnet\d+(_x\d+_\d+)?")
+_BARE = (*_TWINS, "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
+_INSTEAD = "give mgd.View(mean, std, size)"
 
-# Pillow's numbers of its filters, which Hugging Face's processors use.
-_PILLOW_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+
+class Published(NamedTuple):
+    """How a network sees an image, as its library says."""
+
+    name: str
+    plain: dict[str, Any]
+    """Values of a `View`, by name."""
+    show: Show | None = None
+    """The library's own code, where it can be called."""
 
 
-def read_view(source: Any) -> Plain:
-    """Returns the values of the view that a network was published with.
+def read_view(source: Any) -> Published:
+    """Returns what is published about a network's images.
 
     Args:
         source: As in `View.from_network`.
@@ -26,39 +44,49 @@ def read_view(source: Any) -> Plain:
     """
     if isinstance(source, str):
         return _of_name(source)
-    # timm's networks have it as a dictionary, under both names.
-    if isinstance(config := getattr(source, "pretrained_cfg", None), Mapping):
-        return _of_timm(config)
-    if hasattr(source, "image_mean"):
-        return _of_processor(source)
-    transforms = source.transforms() if hasattr(source, "transforms") else source
-    if hasattr(transforms, "resize_size"):
-        return _of_torchvision(transforms)
+    kind = type(source).__name__
+    for attribute in ("pretrained_cfg", "data_config"):  # of timm's networks; of its processor
+        if isinstance(config := getattr(source, attribute, None), Mapping):
+            return _of_timm(kind, config, source)
+    source = getattr(source, "image_processor", source)  # of a processor of images and texts
+    if hasattr(source, "do_resize"):
+        return Published(kind, processor_plain(source), shown_by(source))
+    if isinstance(source, torchvision.models.WeightsEnum):
+        return _of_torchvision(str(source), source.transforms())
+    if all(hasattr(source, name) for name in ("crop_size", "resize_size", "mean", "std")):
+        return _of_torchvision(kind, source)
     raise InputError(
-        f"a {type(source).__name__} does not tell how it sees an image; give the name of a "
-        "published network, or mgd.View(mean, std, size)"
+        f"a {kind} does not tell how it sees an image; give the name of a published network, its "
+        "timm network, torchvision weights or Hugging Face image processor, or "
+        "mgd.View(mean, std, size)"
     )
 
 
-def _of_name(name: str) -> Plain:
+def _of_name(name: str) -> Published:
     library, colon, rest = name.partition(":")
     if library == "timm" and colon:
-        return _of_timm(_timm_config(rest))
+        return _of_timm(name, _timm_config(rest))
     if library == "hf" and colon:
-        return _of_processor(_processor(rest))
-    if re.match("cifar_", name):
-        # Small images: nothing is cut off.
-        return {"size": 32, "crop": "squash", "crop_pct": 1.0}
-    known = torchvision.models.list_models(torchvision.models)
-    if (rest or name) in known and library in ("torchvision", name):
-        weights = torchvision.models.get_model_weights(rest or name)
-        # Version 1, as the weights that `create_model` loads.
-        return read_view(getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights)))
+        processor = load_processor(rest)
+        return read_view(processor)._replace(name=name)
+    if library == "torchvision" and colon:
+        return _of_torchvision_name(name, rest)
     if colon:
-        raise InputError(
-            f"'{name}' does not tell how it sees an image; give mgd.View(mean, std, size)"
-        )
-    return {}  # our own networks see ImageNet as the paper did, which is the default
+        raise InputError(f"'{name}' does not tell how it sees an image; {_INSTEAD}")
+    if _CIFAR.fullmatch(name):
+        # Small images: nothing is cut off.
+        return Published(name, {"size": 32, "crop": "squash", "crop_pct": 1.0})
+    if name in _BARE:
+        return _of_torchvision_name(name, _TWINS.get(name, name))
+    raise InputError(
+        f"unknown network '{name}'; {_nearest(name, _BARE)}; or give torchvision:NAME, timm:NAME "
+        "or hf:NAME"
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
+    return f"nearest: {', '.join(near) or 'none'}"
 
 
 def _timm_config(name: str) -> Mapping[str, Any]:
@@ -69,77 +97,63 @@ def _timm_config(name: str) -> Mapping[str, Any]:
             f"'timm:{name}' needs the package timm; "
             "pip install 'matching-guided-distillation[timm]'"
         ) from error
-    config = timm.get_pretrained_cfg(name)
+    network = name.partition(".")[0]
+    if not timm.is_model(network):
+        raise InputError(f"timm has no network '{name}'; {_nearest(name, timm.list_models())}")
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # its own word for an unknown tag
+        known = timm.list_pretrained(f"{network}.*")
+        raise InputError(
+            f"timm has no weights '{name}'; {_nearest(name, known)}; or give 'timm:{network}'"
+        ) from error
     if config is None:
-        raise InputError(f"timm has no network '{name}'")
+        raise InputError(f"timm does not tell how '{name}' sees an image; {_INSTEAD}")
     values: Mapping[str, Any] = config.to_dict()
     return values
 
 
-def _of_timm(config: Mapping[str, Any]) -> Plain:
+def _of_timm(name: str, config: Mapping[str, Any], network: Any = None) -> Published:
     channels, height, width = config.get("input_size") or (3, 224, 224)
     if height != width or channels != 3:
         raise InputError(
-            f"{config.get('architecture')} takes {channels} x {height} x {width} images; only "
-            "square images of three colours can be given by name: load them yourself"
+            f"{name} takes {channels} x {height} x {width} images; an mgd.View has square images "
+            "of three colours"
         )
-    plain = {"size": height, "crop": config.get("crop_mode")}
-    plain |= {name: config.get(name) for name in ("mean", "std", "interpolation", "crop_pct")}
-    return {name: value for name, value in plain.items() if value is not None}
+    # A network that was made for another size, by timm.create_model(name, img_size=...).
+    made_for = getattr(getattr(network, "patch_embed", None), "img_size", None) or (height, width)
+    if made_for[0] != made_for[1]:
+        raise InputError(f"{name} takes images of {made_for} px; an mgd.View has square images")
+    plain = {"size": made_for[0], "crop": config.get("crop_mode")}
+    plain |= {key: config.get(key) for key in ("mean", "std", "interpolation", "crop_pct")}
+    # What timm itself takes where a configuration is silent.
+    silent = {"interpolation": "bicubic"}
+    return Published(name, silent | {key: value for key, value in plain.items() if value})
 
 
-def _of_torchvision(transforms: Any) -> Plain:
-    [size], [resized] = transforms.crop_size, transforms.resize_size
-    plain = {name: getattr(transforms, name) for name in ("mean", "std")}
-    interpolation = transforms.interpolation.value
-    return {**plain, "size": size, "crop_pct": size / resized, "interpolation": interpolation}
+def _of_torchvision_name(name: str, network: str) -> Published:
+    known = torchvision.models.list_models(torchvision.models)
+    if network not in known:
+        raise InputError(f"torchvision has no classifier '{network}'; {_nearest(network, known)}")
+    weights = torchvision.models.get_model_weights(network)
+    published = getattr(weights, "IMAGENET1K_V1", None) or next(iter(weights), None)
+    if published is None:
+        raise InputError(f"torchvision has no weights of '{network}'; {_INSTEAD}")
+    # Version 1, as the weights that `create_model` loads.
+    return _of_torchvision(name, published.transforms())
 
 
-def _processor(name: str) -> Any:
-    try:
-        from transformers import AutoImageProcessor
-    except ImportError as error:
+def _of_torchvision(name: str, transforms: Any) -> Published:
+    size, resized = transforms.crop_size, transforms.resize_size
+    if len(size) != 1 or len(resized) != 1:
         raise InputError(
-            f"'hf:{name}' needs the package transformers; "
-            "pip install 'matching-guided-distillation[hf]'"
-        ) from error
-    try:
-        return AutoImageProcessor.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"the image processor of 'hf:{name}' cannot be loaded ({reason})"
-        ) from error
-
-
-def _of_processor(processor: Any) -> Plain:
-    """Reads the settings of Hugging Face's image processors, which differ a little from each other.
-
-    `size` is {"height", "width"}, which squashes, or {"shortest_edge"}; `crop_size` comes after it.
-    """
-    size, crop_size = (_sides(getattr(processor, name, None)) for name in ("size", "crop_size"))
-    is_cropped = bool(getattr(processor, "do_center_crop", False)) and bool(crop_size)
-    side = (crop_size if is_cropped else size)[-1]
-    resample = getattr(processor, "resample", None)
-    return {
-        "size": side,
-        "crop_pct": side / size[-1] if is_cropped else 1.0,
-        "crop": "center" if len(size) == 1 else "squash",
-        "interpolation": "bilinear" if resample is None else _PILLOW_FILTERS[int(resample)],
-        "mean": processor.image_mean,
-        "std": processor.image_std,
+            f"{name} resizes to {resized} px and crops to {size} px; an mgd.View has square images"
+        )
+    plain = {
+        "size": size[0],
+        "crop_pct": size[0] / resized[0],
+        "interpolation": transforms.interpolation.value.removesuffix("-exact"),
+        "mean": transforms.mean,
+        "std": transforms.std,
     }
-
-
-def _sides(size: Any) -> list[int]:
-    """Returns [shorter side] or [height, width]; empty for None."""
-    if not size:
-        return []
-    if isinstance(size, int):
-        return [size]
-    values = size if isinstance(size, Mapping) else vars(size)
-    names = ("shortest_edge",) if values.get("shortest_edge") else ("height", "width")
-    sides = [values.get(name) for name in names]
-    if not all(sides) or len(set(sides)) > 1:
-        raise InputError(f"the processor's size {dict(values)} is no square; give mgd.View instead")
-    return [int(side) for side in sides if side]
+    return Published(name, plain, transforms)

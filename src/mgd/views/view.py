@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,7 +13,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as images_
 
 from mgd.errors import InputError
+from mgd.views.proof import prove
 from mgd.views.sources import read_view
+from mgd.views.values import MOST_PIXELS, Reader, choice, number, numbers, read_size
 
 MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's red, green and blue, where white is 1."""
@@ -22,6 +25,18 @@ STD = (0.229, 0.224, 0.225)
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Crop = Literal["center", "squash", "border"]
 Colour = Literal["RGB", "BGR", "L"]
+
+_READERS: dict[str, Reader] = {
+    "mean": numbers(0, 1),
+    "std": numbers(0.0001, 10),
+    "size": read_size,
+    "interpolation": choice(*get_args(Interpolation)),
+    "crop_pct": number(0.01, 2),
+    "crop": choice(*get_args(Crop)),
+    "colour": choice(*get_args(Colour)),
+}
+# What a side of an image may be of the other: with more, the ends are cut off before it is resized.
+_LONGEST = 16
 
 
 @dataclass(frozen=True)
@@ -33,12 +48,14 @@ class View:
     with the weights.
 
     Args:
-        mean: Subtracted from each colour, where white is 1; one value for each channel.
-        std: Divides each colour after that; above 0.
-        size: Height and width that the network takes, in pixels; at least 1.
+        mean: Subtracted from each colour, where white is 1; from 0 to 1. One value for each
+            channel, in the order of the channels.
+        std: Divides each colour after that; from 0.0001 to 10.
+        size: Height and width that the network takes, in pixels; from 1 to 4096.
         interpolation: How an image is resized: "nearest", "bilinear" or "bicubic".
-        crop_pct: Share of the resized image's side that evaluation keeps, above 0 and at most 1:
-            the side is `floor(size / crop_pct)` before the centre of `size` is cut out.
+        crop_pct: Share of the resized image's side that evaluation keeps, from 0.01 to 2: the side
+            is `floor(size / crop_pct)` before the centre of `size` is cut out. Above 1 the image
+            gets a border.
         crop: What is resized to that side. "center": the shorter side, so that the ends of a long
             image are lost; "squash": both sides, whatever the proportions; "border": the longer
             side, with a border of the mean colour.
@@ -66,26 +83,19 @@ class View:
     colour: Colour = "RGB"
 
     def __post_init__(self) -> None:
-        for name, choices in (("interpolation", Interpolation), ("crop", Crop), ("colour", Colour)):
-            if getattr(self, name) not in get_args(choices):
-                raise InputError(
-                    f"`{name}` (={getattr(self, name)}) is unknown; choose one of "
-                    f"{', '.join(get_args(choices))}"
-                )
-        if self.size < 1:
-            raise InputError(f"`size` (={self.size}) must be at least 1 pixel")
-        if not 0 < self.crop_pct <= 1:
-            raise InputError(f"`crop_pct` (={self.crop_pct}) must be above 0 and at most 1")
+        for name, read in _READERS.items():
+            # Frozen, and a list becomes a tuple here.
+            object.__setattr__(self, name, read(name, getattr(self, name)))
         for name in ("mean", "std"):
-            self._check_channels(name, getattr(self, name))
-        if not all(value > 0 for value in self.std):
-            raise InputError(f"`std` (={_numbers(self.std)}) must be above 0")
-
-    def _check_channels(self, name: str, values: tuple[float, ...]) -> None:
-        if len(values) != self.num_channels or not all(map(math.isfinite, values)):
+            if len(getattr(self, name)) != self.num_channels:
+                raise InputError(
+                    f"`{name}` (={_numbers(getattr(self, name))}) must have {self.num_channels} "
+                    f"values, one for each channel of {self.colour}"
+                )
+        if self.resized > MOST_PIXELS:
             raise InputError(
-                f"`{name}` (={_numbers(values)}) must be {self.num_channels} numbers, one for each "
-                f"channel of {self.colour}"
+                f"`crop_pct` (={self.crop_pct:g}) makes an image of {self.resized} px before the "
+                f"crop to `size` (={self.size}); at most {MOST_PIXELS} px are possible"
             )
 
     @property
@@ -108,34 +118,47 @@ class View:
                 one), or `hf:NAME` for a processor of Hugging Face; a timm network; the transforms
                 or weights of torchvision; or an image processor of Hugging Face.
 
+        What the library shows its network is compared with what the view gives, on two images,
+        where the source can be called. So a step that a view does not have is found.
+
         Raises:
-            InputError: If nothing tells the view, or the package that does is missing.
+            InputError: If nothing tells the view, no view shows the same images, or the package
+                that does is missing.
 
         Example:
             >>> import mgd
             >>> print(mgd.View.from_network("timm:vit_base_patch16_224.augreg_in21k_ft_in1k"))
             224 px, center 90 %, bicubic, mean 0.5 0.5 0.5, std 0.5 0.5 0.5
         """
-        return cls.from_plain(read_view(source))
+        published = read_view(source)
+        try:
+            view = cls.from_plain(published.plain)
+            if published.show is not None:
+                prove(view, published.show)
+        except InputError as error:
+            raise InputError(
+                f"{published.name} sees images in a way that no mgd.View has: {error}"
+            ) from error
+        return view
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "View":
+    def from_plain(cls, values: Any) -> "View":
         """Makes a view of what `to_plain` gave; names that are missing keep their default.
 
+        Args:
+            values: A mapping. It may come from a file: everything in it is checked.
+
         Raises:
-            InputError: If a value is of another kind or out of range.
+            InputError: If a name is unknown, or a value is of another kind or out of range.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        given = {name: value for name, value in values.items() if name in known}
-        try:
-            for name in {"mean", "std"} & given.keys():
-                given[name] = tuple(float(value) for value in given[name])
-            for name, kind in (("size", int), ("crop_pct", float)):
-                if name in given:
-                    given[name] = kind(given[name])
-        except (TypeError, ValueError) as error:
-            raise InputError(f"the view {dict(values)} has a value of another kind") from error
-        return cls(**given)
+        if not isinstance(values, Mapping):
+            raise InputError(f"a view is a mapping of names to values, not {reprlib.repr(values)}")
+        if unknown := [name for name in values if name not in _READERS]:
+            raise InputError(
+                f"a view has no value {reprlib.repr(unknown[0])}; its values are "
+                f"{', '.join(_READERS)}"
+            )
+        return cls(**{name: _READERS[name](name, value) for name, value in values.items()})
 
     def to_plain(self) -> dict[str, Any]:
         """Returns the view as JSON has it."""
@@ -158,30 +181,33 @@ class View:
 
     def transform(self) -> v2.Transform:
         """Returns what evaluation does with an image: uint8 (3, H, W) -> uint8 (3, size, size)."""
-        steps: list[Any] = []
-        if self.crop == "center":
-            steps = [v2.Lambda(_middle), v2.Resize(self.resized, self.mode, antialias=True)]
-        elif self.crop == "border":
-            # Padded here, since the centre crop below would pad with black.
-            longer = v2.Resize(None, self.mode, max_size=self.resized, antialias=True)
-            steps = [longer, v2.Lambda(self._add_border)]
-        else:
-            steps = [v2.Resize((self.resized, self.resized), self.mode, antialias=True)]
-        if self.crop != "squash" or self.resized != self.size:
-            steps.append(v2.CenterCrop(self.size))
-        return v2.Compose(steps) if len(steps) > 1 else steps[0]
+        both = (self.resized, self.resized)
+        steps: dict[str, list[v2.Transform]] = {
+            "center": [v2.Lambda(_middle), v2.Resize(self.resized, self.mode, antialias=True)],
+            "squash": [v2.Resize(both, self.mode, antialias=True)],
+            "border": [v2.Lambda(self._frame)],
+        }
+        return v2.Compose([*steps[self.crop], v2.CenterCrop(self.size)])
 
-    def _add_border(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
+    def _frame(self, image: Tensor) -> Tensor:
+        """Resizes the longer side, and adds a border of the mean colour where that leaves room.
+
+        The centre crop after it would add a black one.
+        """
+        ratio = max(image.shape[-2:]) / self.resized
+        height, width = (max(1, round(side / ratio)) for side in image.shape[-2:])
+        resized = images_.resize(image, [height, width], self.mode, antialias=True)
         rows, columns = max(0, self.size - height), max(0, self.size - width)
-        colour = self.mean if self.colour == "RGB" else self.mean[::-1] * (3 // len(self.mean))
         padding = [columns // 2, rows // 2, columns - columns // 2, rows - rows // 2]
-        padded: Tensor = images_.pad(image, padding, [round(255 * value) for value in colour])
-        return padded
+        colour = self.mean if self.colour == "RGB" else self.mean[::-1] * (3 // len(self.mean))
+        framed: Tensor = images_.pad(resized, padding, [round(255 * value) for value in colour])
+        return framed
 
     @property
     def mode(self) -> v2.InterpolationMode:
         """The interpolation, as torchvision names it."""
+        if self.interpolation == "nearest":
+            return v2.InterpolationMode.NEAREST_EXACT  # as Pillow's; torchvision's own is shifted
         return v2.InterpolationMode(self.interpolation)
 
     @torch.no_grad()
@@ -234,10 +260,14 @@ class Preprocess(nn.Module):
         Args:
             images: RGB crops (B, 3, H, W), uint8; or floating-point numbers, where white is 1.
         """
-        seen = images * 255.0 if images.is_floating_point() else images.float()
+        seen = images.float()
+        if images.is_floating_point():
+            seen = seen * 255
         side = [self.view.size, self.view.size]
         if list(images.shape[-2:]) != side:
             seen = images_.resize(seen, side, self.view.mode, antialias=True)
+            # Bicubic goes beyond black and white at an edge.
+            seen = seen.clamp(0, 255)
         if self.view.colour == "BGR":
             seen = seen.flip(1)
         elif self.view.colour == "L":
@@ -255,7 +285,7 @@ def _middle(image: Tensor) -> Tensor:
     Without it, an image of 20 000 x 1 pixels, resized by its shorter side, would take gigabytes.
     """
     height, width = image.shape[-2:]
-    longest = 2 * min(height, width)
+    longest = _LONGEST * min(height, width)
     if max(height, width) <= longest:
         return image
     middle: Tensor = images_.center_crop(image, [min(height, longest), min(width, longest)])
