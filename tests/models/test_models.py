@@ -1,5 +1,6 @@
 """The built-in networks: their functions, parameters and cost, and what a wrong name gets."""
 
+import re
 import sys
 from urllib.error import URLError
 
@@ -10,7 +11,8 @@ from torch import nn
 from torchvision.models.shufflenetv2 import InvertedResidual
 
 import mgd
-from mgd.models import NAMES, OWN, TORCHVISION
+from mgd.errors import InputError
+from mgd.models import NAMES, OWN, TORCHVISION, published_classes
 from mgd.models.pairs import TAPS, known_points, taps_of
 
 DEEP = ("resnet101", "resnet152", "cifar_resnet110")  # the same code as the smaller ones
@@ -393,3 +395,52 @@ def test_torchvisions_own_name_has_the_same_points():
 def test_one_shared_stride_is_no_pair():
     """Stride 4 is the last stage of the one and the first of the other."""
     assert known_points("cifar_resnet20", "resnet18") == []
+
+
+CODE = """
+from torch import nn
+
+def tiny(num_classes):
+    return nn.Linear(2, num_classes)
+
+def without():
+    return nn.Linear(2, 2)
+
+def no_network(num_classes):
+    return "a network"
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "ownnets.py").write_text(CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ownnets:without", "cannot be called with num_classes=3"),
+        ("ownnets:no_network", "returned a str; needed is a torch.nn.Module"),
+        ("ownnets:missing", "cannot be imported"),
+        ("ownnets:nn", "cannot be called with num_classes=3"),
+    ],
+)
+def test_code_that_makes_no_network_is_one_line(own, name, told):
+    with pytest.raises(InputError, match=re.escape(told)):
+        mgd.create_model(name, 3)
+
+
+def test_code_has_no_published_weights(own):
+    assert mgd.create_model("ownnets:tiny", 3).out_features == 3
+    with pytest.raises(InputError, match="no published weights for 'ownnets:tiny'"):
+        mgd.create_model("ownnets:tiny", 3, "pretrained")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("resnet50", 1000), ("shufflenet_v2", 1000), ("mobilenet_v1", None), ("cifar_resnet20", None),
+     ("timm:convnext_tiny.in12k", 11821), ("torchvision:efficientnet_b0", 1000)],
+)  # fmt: skip
+def test_the_classes_of_published_weights_are_known(name, classes):
+    assert published_classes(name) == classes
