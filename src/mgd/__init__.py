@@ -10,6 +10,7 @@ from mgd.inside import (
     Tap,
     TappedModel,
     discover_points,
+    logits_of,
     points_from_plain,
     points_to_plain,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "discover_points",
     "dist_kd",
     "logit_kd",
+    "logits_of",
     "margin_from_features",
     "margin_from_norm",
     "partial_l2",
