@@ -10,6 +10,7 @@ from mgd.inside import (
     Tap,
     TappedModel,
     discover_points,
+    logits_of,
     points_from_plain,
     points_to_plain,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "dist_kd",
     "load_network",
     "logit_kd",
+    "logits_of",
     "margin_from_features",
     "margin_from_norm",
     "partial_l2",

@@ -193,6 +193,17 @@ def test_a_copy_of_a_tapped_model_taps_its_own_network(copied):
     torch.testing.assert_close(features, block_sum(twin.network, IMAGES))
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_of_a_tapped_model_gives_in_place_back_too(copied):
+    tapped = tapped_at(Net(inplace=True), "block.relu")
+    output = tapped.check(IMAGES)
+    assert torch.equal(output, tapped.network(IMAGES))
+    twin = copied(tapped)
+    twin.close()
+    assert twin.network.block.relu.inplace
+    assert not tapped.network.block.relu.inplace
+
+
 def test_two_models_may_tap_one_network():
     net = Net()
     one, other = tapped_at(net, "stem"), tapped_at(net, "block.relu")

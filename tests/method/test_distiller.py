@@ -1,7 +1,9 @@
 """Distiller: what is trained, what is frozen, and one loss per image and point."""
 
 import copy
+import io
 import logging
+import signal
 import weakref
 
 import pytest
@@ -353,6 +355,59 @@ def test_the_students_own_state_dict_is_that_of_the_plain_network():
     assert list(make(student=student).student.state_dict()) == keys
 
 
+# --- copies and files
+
+
+def copied(distiller):
+    return copy.deepcopy(distiller)
+
+
+def saved(distiller):
+    file = io.BytesIO()
+    torch.save(distiller, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+VIEW = mgd.View((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), size=8)
+CROPS = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("reducer", mgd.REDUCERS)
+@pytest.mark.parametrize("twin_of", [copied, saved])
+def test_a_copied_or_saved_distiller_works_by_itself(twin_of, reducer):
+    views = {"teacher_view": VIEW, "student_view": VIEW, "example": CROPS}
+    distiller = make(reducer=reducer, kd="dkd", **views).eval()
+    labels = torch.arange(6) % 5
+    twin = twin_of(distiller)
+    assert twin.student is not distiller.student
+    outs = []
+    for each in (twin, distiller):
+        torch.manual_seed(2)  # of random drop
+        outs.append(each(CROPS, labels))
+    assert_close(*outs, rtol=0, atol=0)
+    twin.mark_matched()
+    twin.train()(CROPS, labels).loss.sum().backward()
+    assert twin.student.low[0].weight.grad.any()
+    assert distiller.student.low[0].weight.grad is None
+    mgd.update_matching(twin, [CROPS])
+
+
+@pytest.mark.parametrize("twin_of", [copied, saved])
+def test_a_copy_follows_the_weights_of_its_own_teacher_and_gives_its_networks_back(twin_of):
+    networks = odd_networks()
+    before = switches(*networks)
+    distiller = make(*networks)
+    margins = [point.margin.clone() for point in distiller.points]
+    twin = twin_of(distiller)
+    state = {key: value + 0.3 for key, value in twin.teacher.state_dict().items()}
+    twin.teacher.load_state_dict(state)
+    for point, norm in zip(twin.points, (twin.teacher.low[1], twin.teacher.high[1]), strict=True):
+        assert torch.equal(point.margin, mgd.margin_from_norm(norm))
+    assert all(map(torch.equal, margins, [point.margin for point in distiller.points]))
+    twin.close()
+    assert switches(twin.teacher, twin.student)[:2] == before[:2]
+
+
 # --- margins follow the teacher's weights
 
 
@@ -529,6 +584,64 @@ def test_close_gives_both_networks_back():
         assert net.high[2].inplace
 
 
+def switches(*networks):
+    """Every mode, `requires_grad` and `inplace`, and how many hooks there are."""
+    modules = [module for network in networks for module in network.modules()]
+    weights = [weight for network in networks for weight in network.parameters()]
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_load_state_dict_post_hooks")
+    return [
+        [(module.training, vars(module).get("inplace")) for module in modules],
+        [weight.requires_grad for weight in weights],
+        [len(vars(module)[name]) for module in modules for name in hooks],
+    ]
+
+
+def odd_networks():
+    """Networks with some parts in training mode, some weights frozen, in-place activations."""
+    teacher, student = teacher_net().train(), Net().eval()
+    for network, part in ((teacher, teacher.low), (student, student.high)):
+        part.train(not network.training)
+        network.low[1].weight.requires_grad_(False)
+        network.head.bias.requires_grad_(False)
+    return teacher, student
+
+
+def test_close_gives_back_every_switch_of_both_networks_and_keeps_what_was_learned():
+    networks = odd_networks()
+    before, weight = switches(*networks), networks[1].high[0].weight.clone()
+    with make(*networks) as distiller:
+        distiller.mark_matched()
+        distiller.train().requires_grad_(True)
+        distiller(IMAGES).loss.sum().backward()
+        torch.optim.SGD(distiller.learner.parameters(), lr=0.1).step()
+    assert switches(*networks) == before
+    assert not torch.equal(networks[1].high[0].weight, weight)
+    networks[1].train()  # a second close is none of its business
+    distiller.close()
+    assert all(module.training for module in networks[1].modules())
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"points": [("low.2", "no.such")]}, mgd.TapError),
+        ({"reducer": "max"}, mgd.InputError),
+        ({"loss_factor": -1.0}, mgd.InputError),
+        ({"solver": "lapjv"}, ValueError),
+        ({"example": IMAGES * float("nan")}, ValueError),
+        ({"teacher_output": lambda out: 1 / 0}, ZeroDivisionError),
+        ({"teacher_output": lambda out: signal.raise_signal(signal.SIGINT)}, KeyboardInterrupt),
+    ],
+    ids=["points", "reducer", "weights", "solver", "NaN", "output", "interrupt"],
+)
+def test_a_start_that_fails_half_way_gives_back_every_switch(options, error):
+    networks = odd_networks()
+    before = switches(*networks)
+    with pytest.raises(error):
+        make(*networks, **options)
+    assert switches(*networks) == before
+
+
 def test_the_first_training_step_warns_of_an_unsolved_matching_once(caplog):
     distiller = make()
     distiller.eval()(IMAGES)
@@ -583,6 +696,28 @@ def test_one_network_cannot_be_both():
     network = Net()
     with pytest.raises(mgd.InputError, match="teacher and student are one network; give two"):
         make(network, network)
+
+
+@pytest.mark.parametrize("how", ["inside", "around", "layer", "weight", "memory"])
+def test_networks_that_share_weights_are_told(how):
+    teacher, student = teacher_net(), teacher_net()
+    taps, name = POINTS, "low.0.weight"
+    if how == "inside":
+        student, name = nn.Sequential(teacher), "0.low.0.weight"
+        taps = [(ours, f"0.{ours}") for ours, _ in POINTS]
+    elif how == "around":
+        teacher = nn.Sequential(student)
+        taps = [(f"0.{ours}", ours) for ours, _ in POINTS]
+    elif how == "layer":
+        student.head, name = teacher.head, "head.weight"
+    elif how == "weight":
+        student.high[0].weight, name = teacher.high[0].weight, "high.0.weight"
+    else:
+        student.head.load_state_dict(teacher.head.state_dict(), assign=True)
+        name = "head.weight"
+    with pytest.raises(mgd.InputError, match=f"the student's '{name}' is the teacher's as well"):
+        make(teacher, student, points=taps)
+    make(teacher, copy.deepcopy(student), points=taps).close()
 
 
 def test_a_failed_start_leaves_the_networks_alone():

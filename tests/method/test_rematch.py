@@ -1,6 +1,7 @@
 """Updating the matching: never worse, true where a truth is known, one result on all ranks."""
 
 import copy
+from collections import UserDict
 
 import pytest
 import torch
@@ -143,6 +144,45 @@ def test_labels_are_ignored_and_a_data_loader_will_do():
     pairs = DataLoader(TensorDataset(IMAGES, torch.zeros(24)), batch_size=6)
     (report,) = mgd.update_matching(distiller, pairs)
     assert report.images == 24
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda images: {"label": torch.zeros(5), "image": images},
+        lambda images: {"images": images},
+        lambda images: UserDict(pixel_values=images, labels=torch.zeros(5)),
+        lambda images: {"image": images, "x": images[:0]},  # the first of the names
+        lambda images: {"x": images, "mask": images[:0]},
+        lambda images: [images, torch.zeros(5)],
+    ],
+)
+def test_batches_of_several_forms_are_read(form):
+    distiller, other = make(), make()
+    other.load_state_dict(distiller.state_dict())
+    other.teacher.load_state_dict(distiller.teacher.state_dict())
+    other.student.load_state_dict(distiller.student.state_dict())
+    (report,) = mgd.update_matching(distiller, map(form, batches()))
+    mgd.update_matching(other, batches())
+    assert report.images == 24
+    one, two = (each.points[0].matcher.distance_sum for each in (distiller, other))
+    assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("batch", "kind"),
+    [
+        ({"img": IMAGES, "y": 1}, "a dict with img, y"),
+        ({"image": "a.png"}, "a dict with image"),
+        ((["a.png"], IMAGES), "a tuple that starts with a list"),
+        ([], "a list that starts with a NoneType"),
+        ("a.png", "a str"),
+    ],
+)
+def test_a_batch_without_images_is_told(batch, kind):
+    message = f"the loader gives {kind}; needed are .* image, images, pixel_values, x$"
+    with pytest.raises(mgd.InputError, match=message):
+        mgd.update_matching(make(), [batch])
 
 
 def test_statistics_start_afresh():

@@ -1,7 +1,8 @@
 """Looking inside a network that is never edited: where to tap it, and what a tap reads."""
 
 from mgd.inside.discovery import MAX_POINTS, discover_points, resolve_points
-from mgd.inside.modes import evaluating
+from mgd.inside.modes import AsGiven, evaluating
+from mgd.inside.outputs import logits_of
 from mgd.inside.points import (
     PairLike,
     PointList,
@@ -14,6 +15,7 @@ from mgd.inside.tapped import TappedModel
 
 __all__ = [
     "MAX_POINTS",
+    "AsGiven",
     "PairLike",
     "PointList",
     "PointPair",
@@ -23,6 +25,7 @@ __all__ = [
     "evaluating",
     "find_module",
     "is_activation",
+    "logits_of",
     "points_from_plain",
     "points_to_plain",
     "resolve_points",

@@ -24,7 +24,9 @@ _MIN_LEVELS = 3
 CandidatePairs = list[tuple[Candidate, Candidate]]
 
 
-def discover_points(teacher: nn.Module, student: nn.Module, example: Tensor) -> PointList:
+def discover_points(
+    teacher: nn.Module, student: nn.Module, example: Tensor, teacher_example: Tensor | None = None
+) -> PointList:
     """Finds the places where a student can follow its teacher; `points="auto"` uses it.
 
     In each network the last pre-activation of each resolution is a stage end; in transformers
@@ -35,6 +37,8 @@ def discover_points(teacher: nn.Module, student: nn.Module, example: Tensor) -> 
     Args:
         teacher, student: Any two networks; they are left as they are.
         example: Images (B, C, H, W) as the networks take them, on their device. One is enough.
+        teacher_example: The same as the teacher takes them, where that differs, in size for
+            instance; by default `example`.
 
     Returns:
         Pairs from the input to the output of the networks. The list prints as a table.
@@ -55,7 +59,8 @@ def discover_points(teacher: nn.Module, student: nn.Module, example: Tensor) -> 
         1:input  1:input  8 -> 4    16x16  2  features     -
         3:input  3:input  16 -> 8   8x8    2  features     -
     """
-    teacher_trace, student_trace = Trace(teacher, example), Trace(student, example)
+    teacher_trace = Trace(teacher, example if teacher_example is None else teacher_example)
+    student_trace = Trace(student, example)
     pairs = _pair(find_candidates(teacher_trace), find_candidates(student_trace))
     return PointList(
         _point(teacher_trace.read(in_teacher.tap), student_trace.read(in_student.tap))
@@ -64,7 +69,11 @@ def discover_points(teacher: nn.Module, student: nn.Module, example: Tensor) -> 
 
 
 def resolve_points(
-    teacher: nn.Module, student: nn.Module, example: Tensor, pairs: Iterable[PairLike]
+    teacher: nn.Module,
+    student: nn.Module,
+    example: Tensor,
+    pairs: Iterable[PairLike],
+    teacher_example: Tensor | None = None,
 ) -> PointList:
     """Turns pairs of module paths into checked pairs, with shapes and the teacher's norms.
 
@@ -73,6 +82,7 @@ def resolve_points(
         example: Images (B, C, H, W) as the networks take them. One is enough.
         pairs: `(teacher path, student path)`, paths as in `Tap.parse`, or `PointPair`s, whose
             `norm` is kept.
+        teacher_example: As in `discover_points`.
 
     Raises:
         TapError: For an unknown path, a tap that does not fire or is overwritten, or a norm
@@ -92,7 +102,8 @@ def resolve_points(
     taps = [(p.teacher, p.student) if isinstance(p, PointPair) else p for p in given]
     teacher_taps = [Tap.parse(teacher, str(tap)) for tap, _ in taps]
     student_taps = [Tap.parse(student, str(tap)) for _, tap in taps]
-    teacher_readings = probe(teacher, teacher_taps, example)
+    seen_by_teacher = example if teacher_example is None else teacher_example
+    teacher_readings = probe(teacher, teacher_taps, seen_by_teacher)
     student_readings = probe(student, student_taps, example)
     resolved = PointList()
     for pair, teacher_reading, student_reading in zip(

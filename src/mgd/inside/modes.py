@@ -1,9 +1,37 @@
-"""Changes to a network that last as long as a `with` block and are undone at its end."""
+"""Modes and gradients of a network: changed for a while, and given back as they were."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+
+
+class AsGiven:
+    """Every module's mode and every weight's `requires_grad`, as they are now; `restore` sets them.
+
+    Args:
+        network: The network to remember.
+
+    Example:
+        >>> network = nn.Linear(2, 2)
+        >>> given = AsGiven(network)
+        >>> network = network.eval().requires_grad_(False)
+        >>> given.restore()
+        >>> network.training, network.weight.requires_grad
+        (True, True)
+    """
+
+    def __init__(self, network: nn.Module):
+        self._modes = [(module, module.training) for module in network.modules()]
+        self._learned = [(weight, weight.requires_grad) for weight in network.parameters()]
+
+    def restore(self) -> None:
+        """Sets modes and gradients back, once; a second call leaves the network alone."""
+        for module, mode in self._modes:
+            module.training = mode
+        for weight, is_learned in self._learned:
+            weight.requires_grad_(is_learned)
+        self._modes, self._learned = [], []
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What networks return: a tensor, or tensors nested in tuples, lists and dictionaries."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,6 +8,37 @@ from torch import Tensor
 
 # Private, but the one place where libraries such as transformers register their output classes.
 from torch.utils._pytree import tree_leaves
+
+from mgd.errors import InputError
+
+
+def logits_of(output: Any) -> Tensor:
+    """Returns the class scores in what a network returned.
+
+    Args:
+        output: A tensor, which is returned as it is; an object or mapping with `logits`, as
+            Hugging Face's networks return, and torchvision's GoogLeNet and Inception in training
+            mode; or a mapping with `out`, as torchvision's segmentation networks return.
+
+    Raises:
+        InputError: For anything else.
+
+    Example:
+        >>> import torch, mgd
+        >>> mgd.logits_of({"logits": torch.zeros(2, 5), "hidden_states": None}).shape
+        torch.Size([2, 5])
+    """
+    if isinstance(output, Tensor):
+        return output
+    parts = output if isinstance(output, Mapping) else {}
+    for scores in (parts.get("logits", getattr(output, "logits", None)), parts.get("out")):
+        if isinstance(scores, Tensor):
+            return scores
+    keys = f" with {', '.join(map(str, parts))}" if parts else ""
+    raise InputError(
+        f"a network returned a {type(output).__name__}{keys}, in which no class scores are known; "
+        "needed is a tensor, or `logits` or `out`: wrap the network in one that returns the tensor"
+    )
 
 
 def tensors_in(output: Any) -> list[Tensor]:

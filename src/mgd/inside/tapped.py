@@ -59,9 +59,11 @@ class TappedModel(nn.Module):
             )
             self._handles.append(install(hook))
 
-    def __reduce__(self) -> tuple[type["TappedModel"], tuple[Any, ...]]:
-        # A copy installs hooks of its own in its own copy of the network.
-        return TappedModel, (self.network, self.taps)
+    def __reduce__(self) -> tuple[type["TappedModel"], tuple[Any, ...], dict[str, Any]]:
+        # A copy installs hooks of its own in its own copy of the network, and knows as well which
+        # modules were in-place.
+        state = {"_out_of_place": self._out_of_place}
+        return TappedModel, (self.network, self.taps), state
 
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
         """Runs the network once.
@@ -92,7 +94,7 @@ class TappedModel(nn.Module):
             del self._frames[key]
 
     @torch.no_grad()
-    def check(self, images: Tensor) -> None:
+    def check(self, images: Tensor) -> Any:
         """Runs one forward that finds taps whose tensor is overwritten after it was read.
 
         If an in-place activation module overwrites it, that module is made out-of-place until
@@ -100,6 +102,9 @@ class TappedModel(nn.Module):
 
         Args:
             images: (B, C, H, W), as the network takes them.
+
+        Returns:
+            The network's own output.
 
         Raises:
             TapError: If something other than such a module overwrites a tap, if the network
@@ -130,6 +135,7 @@ class TappedModel(nn.Module):
                     "`F.relu(x, inplace=True)` do; tap the input of the activation behind it, "
                     "or the output of the block around it"
                 )
+        return output
 
     def _check_output(self, images: Tensor, output: Any) -> None:
         """Compares with the output of the network as given, which overwrites its tensors."""

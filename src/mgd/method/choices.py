@@ -41,26 +41,27 @@ def make_points(
 def choose_pairs(
     teacher: nn.Module,
     student: nn.Module,
-    example: Tensor,
+    seen: tuple[Tensor, Tensor],
     points: Literal["auto"] | Sequence[PairLike],
 ) -> list[PointPair]:
     """Finds the pairs of taps, or checks those that are given.
 
     Args:
         teacher, student: The two networks.
-        example: A batch of images as the networks take it.
+        seen: A batch of images, as the teacher takes them and as the student does.
         points: As in `mgd.Distiller`.
 
     Raises:
         InputError: For points that are not to be had in these networks.
     """
+    by_teacher, by_student = seen
     if not isinstance(points, str):
-        return resolve_points(teacher, student, example, points)
+        return resolve_points(teacher, student, by_student, points, by_teacher)
     if points != "auto":
         raise InputError(
             f"`points` '{points}' are unknown; give 'auto' or pairs (teacher path, student path)"
         )
-    return discover_points(teacher, student, example)
+    return discover_points(teacher, student, by_student, by_teacher)
 
 
 def check_name(argument: str, name: str, known: Iterable[str]) -> None:

@@ -2,22 +2,25 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Num
 from torch import Tensor, nn
 
 from mgd.errors import InputError
-from mgd.inside import PairLike, TappedModel, evaluating
+from mgd.inside import PairLike, TappedModel, evaluating, logits_of
 from mgd.method.choices import choose_pairs, make_points
-from mgd.method.learner import Distilled, Guidance, Learner, LogitTerm
+from mgd.method.given import check_apart, make_preprocess
+from mgd.method.learner import Distilled, Guidance, Learner
+from mgd.method.logit_term import LogitTerm
 from mgd.method.matcher import MatchingReport
 from mgd.method.point import DistillationPoints
 from mgd.method.teacher import FrozenTeacher
 from mgd.method.weights import feature_weights
+from mgd.views import View
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +39,8 @@ class Distiller(nn.Module):
 
     Args:
         teacher: Trained network, on the device of `example`.
-        student: Network to train, another object; may be pretrained.
-        example: A batch of images as the networks take them, (B, C, H, W), at the training size.
+        student: Network to train, with weights of its own; may be pretrained.
+        example: A batch of images as in training, (B, C, H, W); see `teacher_view`.
         points: "auto" finds them; or pairs `(teacher path, student path)`, see `mgd.Tap.parse`;
             or `PointPair`s; from the input to the output of the networks. With `()` the teacher
             guides the logits alone.
@@ -57,19 +60,26 @@ class Distiller(nn.Module):
             `mgd.method.baselines`.
         teacher_precision: Type of the teacher's arithmetic, such as `torch.bfloat16`. `None` is
             that of the autocast around the forward.
+        teacher_view, student_view: How each network sees an image. Then all images that the
+            distiller is given are RGB crops that are not normalised, uint8 or from 0 to 1, and
+            each network gets them in its own size, colours, mean and deviation. A network without
+            a view gets the images as they are.
+        teacher_output: Turns what the teacher returns into logits (B, K) of the student's classes,
+            for `kd_weight`; `None` is `mgd.logits_of`.
 
     Raises:
-        InputError: For a name, weight, point or example that cannot be used, for one network given
-            twice, and for a distiller with nothing to teach.
+        InputError: For a name, weight, point or example that cannot be used, for networks that
+            share weights, and for a distiller with nothing to teach.
 
     Example:
         >>> import torch, mgd
         >>> teacher = mgd.create_model("cifar_resnet8", num_classes=10)
         >>> student = mgd.create_model("cifar_resnet8_x0_5", num_classes=10)
-        >>> images, labels = torch.randn(4, 3, 32, 32), torch.tensor([3, 1, 4, 1])
-        >>> with mgd.Distiller(teacher, student, images) as distiller:
+        >>> views = {"teacher_view": mgd.View(size=48), "student_view": mgd.View(size=32)}
+        >>> images = torch.randint(256, (4, 3, 48, 48), dtype=torch.uint8)
+        >>> with mgd.Distiller(teacher, student, images, **views) as distiller:
         ...     reports = mgd.update_matching(distiller, [images])
-        ...     out = distiller(images, labels)
+        ...     out = distiller(images, labels=torch.tensor([3, 1, 4, 1]))
         >>> out.loss.shape, list(out.terms)
         (torch.Size([4]), ['mgd_1', 'mgd_2', 'mgd_3'])
     """
@@ -91,13 +101,18 @@ class Distiller(nn.Module):
         solver: str = "scipy",
         method: str = "mgd",
         teacher_precision: torch.dtype | None = None,
+        teacher_view: View | None = None,
+        student_view: View | None = None,
+        teacher_output: Callable[[Any], Tensor] | None = None,
     ):
         super().__init__()
-        logit_term = LogitTerm(kd, kd_temperature, kd_weight, dkd_beta)
+        logit_term = LogitTerm(kd, kd_temperature, kd_weight, dkd_beta, teacher_output or logits_of)
         logit_term.check()
-        if teacher is student:
-            raise InputError("teacher and student are one network; give two, or a copy of one")
-        pairs = choose_pairs(teacher, student, example, points)
+        to_teacher = make_preprocess("teacher", teacher_view, example)
+        to_student = make_preprocess("student", student_view, example)
+        seen = to_teacher(example), to_student(example)
+        pairs = choose_pairs(teacher, student, seen, points)
+        check_apart(teacher, student)  # now that lazy layers have weights
         if not pairs and not kd_weight:
             raise InputError("nothing to teach: there are no `points` and `kd_weight` is 0")
         made = make_points(pairs, method, reducer, solver).to(example.device)
@@ -105,34 +120,41 @@ class Distiller(nn.Module):
         weights = feature_weights(elements, feature_weight, loss_factor)
         tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
         self._example_size = example.shape[-2:]
-        self.frozen_teacher = FrozenTeacher(teacher, tapped[0], teacher_precision)
-        self.learner = Learner(TappedModel(student, tapped[1]), made, method, weights, logit_term)
+        self.frozen_teacher = FrozenTeacher(teacher, tapped[0], to_teacher, teacher_precision)
+        self.learner = Learner(
+            TappedModel(student, tapped[1]), to_student, made, method, weights, logit_term
+        )
         self._is_matched = not self.needs_images
         self.train(student.training)
         try:
-            self._start(example)
-        except Exception:
+            self._start(example, *seen)
+        except BaseException:  # an interrupt as well
             self.close()
             raise
 
-    def _start(self, example: Tensor) -> None:
+    def _start(self, example: Tensor, by_teacher: Tensor, by_student: Tensor) -> None:
         """Checks both networks on the example, and takes a first matching and margins from it."""
-        teacher, student = self.frozen_teacher.tapped, self.learner.tapped_student
-        with evaluating(self), torch.no_grad():
-            teacher.check(example)
-            student.check(example)
-            outputs = teacher(example)[1], student(example)[1]
+        with evaluating(self):
+            theirs = self.frozen_teacher.tapped.check(by_teacher)
+            ours = self.learner.tapped_student.check(by_student)
         if self.learner.logit_term.weight:
-            _check_logits(*outputs)
+            self.learner.logit_term.logits(ours, theirs)
         self.observe(example)
         for point in self.points.matched():
             point.matcher.solve()
             point.warn_of_dead_channels()
         self.update_margins()
+        self._follow_teacher()
+        self.register_load_state_dict_post_hook(_expect_no_teacher)
+
+    def _follow_teacher(self) -> None:
         for pair in self.points.pairs:
             if pair.norm is not None:
                 self.frozen_teacher.when_loaded(pair.norm, self.update_margins)
-        self.register_load_state_dict_post_hook(_expect_no_teacher)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._follow_teacher()  # the hooks of a copy do nothing
 
     @property
     def teacher(self) -> nn.Module:
@@ -173,8 +195,8 @@ class Distiller(nn.Module):
 
     def forward(
         self,
-        images: Float[Tensor, "batch colours height width"],
-        labels: Int64[Tensor, " batch"] | None = None,
+        images: Num[Tensor, "batch colours height width"],
+        labels: Tensor | None = None,
         track: bool = False,
     ) -> Distilled:
         """Runs both networks; see `Distilled`. Losses are float32, one value per image.
@@ -183,24 +205,25 @@ class Distiller(nn.Module):
         `wrapped(images, labels, distiller.guide(images))` in place of this.
 
         Args:
-            images: (B, C, H, W), as the networks take them.
+            images: Like `example`, (B, C, H, W): as the networks take them, or crops for views.
             labels: Classes (B,), -1 for an image without one. Only kd="dkd" needs them.
             track: Also add the batch to the statistics of the points, for `solve_matching`.
 
         Raises:
-            InputError: If the loss on the logits needs labels and there are none.
+            InputError: If the loss on the logits needs labels and there are none, or if outputs
+                or labels are not those of single classes.
         """
         distilled: Distilled = self.learner(images, labels, self.guide(images, track))
         return distilled
 
     @torch.no_grad()
     def guide(
-        self, images: Float[Tensor, "batch colours height width"], track: bool = False
+        self, images: Num[Tensor, "batch colours height width"], track: bool = False
     ) -> Guidance:
         """Runs the teacher and returns what the learner needs of it.
 
         Args:
-            images: (B, C, H, W), as the teacher takes them.
+            images: As `forward` takes them.
             track: Whether the learner is to add the batch to the statistics of the points.
         """
         if self.training and not self._is_matched:
@@ -215,11 +238,11 @@ class Distiller(nn.Module):
         return Guidance(kept, output)
 
     @torch.no_grad()
-    def observe(self, images: Float[Tensor, "batch colours height width"]) -> None:
+    def observe(self, images: Num[Tensor, "batch colours height width"]) -> None:
         """Adds a batch to every point's statistics, both networks in eval mode."""
         with evaluating(self):
             teacher, _ = self.frozen_teacher(images)
-            student, _ = self.learner.tapped_student(images)
+            student, _ = self.learner.run_student(images)
         self.learner.observe(student, teacher)
 
     @torch.no_grad()
@@ -238,13 +261,11 @@ class Distiller(nn.Module):
         start = time.perf_counter()
         self.mark_matched()
         self.update_margins()
-        reports = []
-        for point in self.points.matched():
-            report = point.matcher.rematch()
-            reports.append(
-                replace(report, point=point.pair.name, seconds=time.perf_counter() - start)
-            )
-        return reports
+        reports = [
+            replace(point.matcher.rematch(), point=point.pair.name)
+            for point in self.points.matched()
+        ]
+        return [replace(report, seconds=time.perf_counter() - start) for report in reports]
 
     def update_margins(self) -> None:
         """Recomputes every margin: from the teacher's BatchNorm, or else from the features seen.
@@ -255,36 +276,21 @@ class Distiller(nn.Module):
             InputError: If the norm that a point names is no BatchNorm.
         """
         for point in self.points:
-            if point.running_margin is not None:
-                point.margin.copy_(point.running_margin.compute())
-                continue
-            assert point.pair.norm is not None
-            point.margin.copy_(self.frozen_teacher.margin(point.pair.norm))
+            point.renew_margin(self.frozen_teacher.margin)
 
     def close(self) -> None:
-        """Gives both networks back: no hooks, and the teacher's modes and gradients as before.
+        """Gives both networks back: no hooks, and every mode and `requires_grad` as before.
 
         The distiller cannot be used afterwards.
         """
         self.frozen_teacher.close()
-        self.learner.tapped_student.close()
+        self.learner.close()
 
     def __enter__(self) -> "Distiller":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _check_logits(teacher: Any, student: Any) -> None:
-    shapes = [
-        tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__ for x in (teacher, student)
-    ]
-    if shapes[0] != shapes[1] or not isinstance(student, Tensor) or student.dim() != 2:
-        raise InputError(
-            f"teacher output {shapes[0]} and student output {shapes[1]} are no logits (B, K) of "
-            "the same classes; set `kd_weight` to 0 to distil features alone"
-        )
 
 
 def _expect_no_teacher(module: Distiller, incompatible: Any) -> None:

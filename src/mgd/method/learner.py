@@ -1,17 +1,15 @@
 """Learner: all that is trained under a teacher, and the losses that train it."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from mgd.errors import InputError
-from mgd.inside import TappedModel
+from mgd.inside import AsGiven, TappedModel, logits_of
+from mgd.method.logit_term import LogitTerm
 from mgd.method.point import DistillationPoints, Target
-from mgd.tensors.logits import LOGIT_LOSSES
 
 
 class Distilled(NamedTuple):
@@ -30,9 +28,9 @@ class Distilled(NamedTuple):
     """Loss on the logits of each image, unweighted; zeros where it has no weight."""
 
     @property
-    def logits(self) -> Any:
-        """The same as `output`: (B, K) for a classifier."""
-        return self.output
+    def logits(self) -> Tensor:
+        """The class scores in `output`, as `mgd.logits_of` finds them: (B, K) for a classifier."""
+        return logits_of(self.output)
 
 
 class Guidance:
@@ -56,46 +54,6 @@ class Guidance:
             yield self.kept.pop(0)
 
 
-class LogitTerm(NamedTuple):
-    """The loss on the logits: which one, how soft, and its weight."""
-
-    kd: str = "kd"
-    """A name in `mgd.LOGIT_LOSSES`."""
-    temperature: float = 1.5
-    weight: float = 0.0
-    dkd_beta: float = 8.0
-
-    def check(self) -> None:
-        """Checks the names and ranges.
-
-        Raises:
-            InputError: For a value that cannot be used.
-        """
-        if self.kd not in LOGIT_LOSSES:
-            raise InputError(f"unknown `kd` '{self.kd}'; choose one of {', '.join(LOGIT_LOSSES)}")
-        if not self.temperature > 0:
-            raise InputError(f"`kd_temperature` (={self.temperature}) must be above 0")
-        if not self.weight >= 0:
-            raise InputError(f"`kd_weight` (={self.weight}) must be at least 0; 0 leaves KD out")
-
-    def loss(self, student: Tensor, teacher: Tensor, labels: Tensor | None) -> Tensor:
-        """Returns the unweighted loss (B,) of logits (B, K).
-
-        Raises:
-            InputError: If the loss needs labels and there are none.
-        """
-        choice = LOGIT_LOSSES[self.kd]
-        if not choice.needs_labels:
-            return choice.loss(student, teacher, self.temperature)
-        if labels is None:
-            raise InputError(
-                f"kd='{self.kd}' looks at the class of the label: call distiller(images, labels)"
-            )
-        # An image without a label takes the teacher's class.
-        labels = labels.where(labels >= 0, teacher.argmax(1))
-        return partial(choice.loss, beta=self.dkd_beta)(student, teacher, labels, self.temperature)
-
-
 class Learner(nn.Module):
     """The student and each point's own layers: all that an optimizer or DDP has to know.
 
@@ -103,6 +61,7 @@ class Learner(nn.Module):
 
     Args:
         student: With taps.
+        preprocess: Gives the student its view of the images.
         points: From the input to the output of the networks.
         method: What the terms of the points are called after.
         weights: Of each point.
@@ -112,33 +71,36 @@ class Learner(nn.Module):
     def __init__(
         self,
         student: TappedModel,
+        preprocess: nn.Module,
         points: DistillationPoints,
         method: str,
         weights: list[float],
         logit_term: LogitTerm,
     ):
         super().__init__()
-        self.tapped_student, self.points, self.logit_term = student, points, logit_term
+        self._given = AsGiven(student.network)
+        self.tapped_student, self.preprocess = student, preprocess
+        self.points, self.logit_term = points, logit_term
         self.term_weights = {"kd": logit_term.weight} if logit_term.weight else {}
         self.term_weights |= {f"{method}_{i}": weight for i, weight in enumerate(weights, start=1)}
 
     def forward(
         self,
-        images: Float[Tensor, "batch colours height width"],
-        labels: Int64[Tensor, " batch"] | None,
+        images: Num[Tensor, "batch colours height width"],
+        labels: Tensor | None,
         guidance: Guidance,
     ) -> Distilled:
         """Runs the student and compares it with what the teacher gave.
 
         Args:
             images: The batch that the guidance was made from.
-            labels: Classes; -1 for an image without one. Only some logit losses need them.
+            labels: Classes (B,); -1 for an image without one. Only some logit losses need them.
             guidance: From `Distiller.guide`; it is used up.
 
         Raises:
-            InputError: If the loss on the logits needs labels and there are none.
+            InputError: As `LogitTerm.loss`.
         """
-        features, output = self.tapped_student(images)
+        features, output = self.run_student(images)
         if guidance.track:
             self.observe(features, guidance.kept)
         losses = [
@@ -158,6 +120,19 @@ class Learner(nn.Module):
         point_losses = torch.stack(losses, dim=1) if losses else kd_loss.new_empty(len(images), 0)
         total = torch.stack(list(terms.values())).sum(0)
         return Distilled(total, terms, output, point_losses, kd_loss)
+
+    def run_student(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+        """Shows the student its view of images; returns its features at the taps, and its output.
+
+        Args:
+            images: As `forward` takes them.
+        """
+        return self.tapped_student(self.preprocess(images))  # type: ignore[no-any-return]  # a module's
+
+    def close(self) -> None:
+        """Gives the student back: no hooks, and modes and gradients as they were."""
+        self.tapped_student.close()
+        self._given.restore()
 
     @torch.no_grad()
     def observe(

@@ -1,7 +1,7 @@
 """DistillationPoint: where one student layer follows one teacher layer, and how."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, overload
 
 import torch
@@ -89,6 +89,17 @@ class DistillationPoint(nn.Module):
 
     def observe_aligned(self, student: Tensor, teacher: Tensor) -> None:
         """Adds what a subclass keeps, if it keeps anything."""
+
+    def renew_margin(self, margin_of: Callable[[str], Tensor]) -> None:
+        """Recomputes the margin, from the teacher's BatchNorm or else from the features seen.
+
+        Args:
+            margin_of: Gives the margins (T,) of the teacher's BatchNorm at a path.
+        """
+        if self.running_margin is not None:
+            self.margin.copy_(self.running_margin.compute())
+        elif self.pair.norm is not None:
+            self.margin.copy_(margin_of(self.pair.norm))
 
     def running_sums(self) -> Iterator[RunningSums]:
         """Yields the statistics; a point without any needs no images before training."""

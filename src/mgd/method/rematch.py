@@ -1,7 +1,7 @@
 """Update the matching from training images, on a schedule."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,9 @@ from mgd import ranks
 from mgd.errors import InputError
 from mgd.method.distiller import Distiller
 from mgd.method.matcher import MatchingReport
+
+IMAGE_KEYS = ("image", "images", "pixel_values", "x")
+"""Under the first of these that is there, a batch that is a mapping has its images."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ def update_matching(
 
     Args:
         distiller: Not wrapped in DataParallel or DDP.
-        loader: Batches of images, or tuples that start with images, under evaluation transforms.
+        loader: Batches under evaluation transforms, images as `mgd.Distiller` takes them: a
+            tensor, a tuple or list that starts with it, or a mapping that has it under `image`,
+            `images`, `pixel_values` or `x` (the first of these).
         max_images: Stop after this many, over all ranks together; at least 1.
 
     Returns:
@@ -54,7 +59,8 @@ def update_matching(
         measured, are renewed.
 
     Raises:
-        InputError: If the loader gives no images, or fewer than one is asked for.
+        InputError: If the loader gives no images, or batches of another kind, or fewer than one
+            image is asked for.
 
     Example:
         >>> import torch, mgd
@@ -97,11 +103,27 @@ def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:
     if budget == 0:
         return
     for batch in loader:
-        images = batch if isinstance(batch, Tensor) else batch[0]
+        images = _images_in(batch)
         yield images[:budget]
         budget -= len(images)
         if budget <= 0:
             return
+
+
+def _images_in(batch: Any) -> Tensor:
+    found, what = batch, f"a {type(batch).__name__}"
+    if isinstance(batch, Mapping):
+        found = next((batch[key] for key in IMAGE_KEYS if key in batch), None)
+        what += f" with {', '.join(map(str, batch))}"
+    elif isinstance(batch, (tuple, list)):
+        found = batch[0] if batch else None
+        what += f" that starts with a {type(found).__name__}"
+    if not isinstance(found, Tensor):
+        raise InputError(
+            f"update_matching: the loader gives {what}; needed are batches of images, tuples that "
+            f"start with them, or mappings that have them under {', '.join(IMAGE_KEYS)}"
+        )
+    return found
 
 
 def _share_of_this_rank(images: int) -> int:

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name fo
 from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import InputError
-from mgd.inside import Tap, TappedModel
+from mgd.inside import AsGiven, Tap, TappedModel
 from mgd.tensors.margin import margin_from_norm
 
 
@@ -23,18 +23,22 @@ class FrozenTeacher(nn.Module):
     Args:
         network: The teacher; its parameters need no gradients until `close()`.
         taps: Places to read.
+        preprocess: Gives the network its view of the images.
         precision: Type of its arithmetic; `None` is that of the autocast around the forward.
     """
 
     def __init__(
-        self, network: nn.Module, taps: Sequence[Tap], precision: torch.dtype | None = None
+        self,
+        network: nn.Module,
+        taps: Sequence[Tap],
+        preprocess: nn.Module,
+        precision: torch.dtype | None = None,
     ):
         super().__init__()
         self.precision = precision
-        self._modes = [(module, module.training) for module in network.modules()]
-        self._trainable = [weight for weight in network.parameters() if weight.requires_grad]
+        self._given = AsGiven(network)
         self._handles: list[RemovableHandle] = []
-        self.tapped = TappedModel(network, taps)
+        self.tapped, self.preprocess = TappedModel(network, taps), preprocess
         self.register_state_dict_post_hook(_forget_weights)
         network.requires_grad_(False)
         self.eval()
@@ -46,7 +50,12 @@ class FrozenTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
-        """Returns the taps' features, (B, C, H, W) each, and the network's own output."""
+        """Returns the taps' features, (B, C, H, W) each, and the network's own output.
+
+        Args:
+            images: (B, C, H, W), as `Distiller.forward` takes them.
+        """
+        images = self.preprocess(images)
         if self.precision is None:
             return self.tapped(images)  # type: ignore[no-any-return]  # the call of a module
         enabled = self.precision != torch.float32
@@ -87,10 +96,7 @@ class FrozenTeacher(nn.Module):
         self.tapped.close()
         for handle in self._handles:
             handle.remove()
-        for module, mode in self._modes:
-            module.training = mode
-        for weight in self._trainable:
-            weight.requires_grad_(True)
+        self._given.restore()
 
 
 class _Call:

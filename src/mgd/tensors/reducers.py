@@ -8,6 +8,8 @@ never needs the memory of a (B, G, S, H, W) tensor.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 
 import torch
 from jaxtyping import Float
@@ -76,7 +78,7 @@ class Reducer:
     combine: Combine
     """One step of reducing features: the result so far and the next group -> the new result."""
     combine_margin: Callable[[Tensor], Tensor]
-    """Reduces margins: (G, S) -> (S,)."""
+    """Reduces margins: (G, S) -> (S,). No lambda, which `torch.save(distiller)` cannot write."""
     sparse: bool = False
     """Whether there is a single teacher channel per student channel (G = 1)."""
 
@@ -104,10 +106,10 @@ class Reducer:
 
 
 REDUCERS: dict[str, Reducer] = {
-    "sm": Reducer("sparse matching", sparse, lambda margins: margins[0], sparse=True),
+    "sm": Reducer("sparse matching", sparse, itemgetter(0), sparse=True),
     "rd": Reducer("random drop", random_drop, _one_of),
-    "amp": Reducer("absolute max pooling", absolute_max, lambda margins: margins.mean(0)),
-    "sp": Reducer("simple max pooling", simple_max, lambda margins: margins.amax(0)),
-    "avg": Reducer("simple average pooling", simple_avg, lambda margins: margins.mean(0)),
+    "amp": Reducer("absolute max pooling", absolute_max, partial(torch.mean, dim=0)),
+    "sp": Reducer("simple max pooling", simple_max, partial(torch.amax, dim=0)),
+    "avg": Reducer("simple average pooling", simple_avg, partial(torch.mean, dim=0)),
 }
 """Name, as in `--mgd-reducer`, -> reducer."""
