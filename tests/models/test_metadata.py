@@ -13,7 +13,7 @@ from mgd.models import read_metadata, to_onnx, to_pt2
 from mgd.models.weights import read_checkpoint
 
 VIEW = mgd.View(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), size=16, crop="squash", crop_pct=1.0)
-CLASSES = ("cat", "dog", "Übergrößenträger", "a,b\n\"c\"")
+CLASSES = ("cat", "dog", "Übergrößenträger", 'a,b\n"c"')
 METADATA = mgd.Metadata(arch="cifar_resnet8_x0_25", classes=CLASSES, view=VIEW)
 IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(4))
 

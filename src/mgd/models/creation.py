@@ -179,10 +179,10 @@ def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
     return network
 
 
-def _import(name: str) -> Callable[..., nn.Module]:
+def _import(name: str) -> Any:
     module, _, function = name.partition(":")
     try:
-        builder: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
+        builder = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"network '{name}' cannot be imported ({error}); give package.module:callable, and "
