@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
+import os
 import re
+import sys
 from collections.abc import Callable
 from urllib.error import URLError
 
@@ -177,6 +179,8 @@ def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
 
 def _import(name: str) -> Callable[..., nn.Module]:
     module, _, function = name.partition(":")
+    if os.getcwd() not in sys.path:  # at the end, so that nothing that is installed is shadowed
+        sys.path.append(os.getcwd())
     try:
         builder: Callable[..., nn.Module] = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
