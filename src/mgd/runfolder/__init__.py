@@ -3,10 +3,19 @@
 from mgd.runfolder import names
 from mgd.runfolder.folder import RunFolder
 from mgd.runfolder.lock import lock_folder
-from mgd.runfolder.reading import Run, is_run, read_epochs, read_matching, read_result, read_run
+from mgd.runfolder.reading import (
+    Run,
+    is_run,
+    read_changes,
+    read_epochs,
+    read_matching,
+    read_result,
+    read_run,
+)
 from mgd.runfolder.records import (
     EpochRecord,
     MatchingRecord,
+    OptionsChange,
     PointMatching,
     RunResult,
     epoch_columns,
@@ -16,6 +25,7 @@ from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_per_
 __all__ = [
     "EpochRecord",
     "MatchingRecord",
+    "OptionsChange",
     "PointMatching",
     "Run",
     "RunFolder",
@@ -24,6 +34,7 @@ __all__ = [
     "is_run",
     "lock_folder",
     "names",
+    "read_changes",
     "read_epochs",
     "read_matching",
     "read_result",
