@@ -48,6 +48,8 @@ class Outcome:
     trained_parameters: int
     seconds: float
     """With those of the epochs before it was resumed."""
+    valid_images: int
+    """How many images chose the best epoch."""
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
@@ -134,7 +136,8 @@ def _finish(trainer: Trainer, path: Path, valid: Scores | None, start: float) ->
         valid = pipeline.score(teacher, pipeline.test) if teacher is not None else None
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
-    return Outcome(path, trainer.progress.best, test, valid, parameters, seconds)
+    images = len(pipeline.splits.valid)
+    return Outcome(path, trainer.progress.best, test, valid, parameters, seconds, images)
 
 
 def _result(outcome: Outcome) -> RunResult:
