@@ -17,7 +17,10 @@ from a terminal. `mgd COMMAND --help` shows the common options on one screen, an
 
 - Each option can also stand in a YAML file given with `-c FILE`, as `name: value`, under its name
   without the dashes. A flag on the command line wins over the file. A run's `args.yaml` is such a
-  file.
+  file: `mgd distill -c runs/x/args.yaml --experiment again` makes the run once more, and `DATA` may
+  be left out. Code that a file names as a network runs only if the command line names it too.
+- A run that goes on with other options by `--resume` says which. Its folder keeps the earlier ones
+  as `args-until-epoch-E-step-S.yaml`, which `-c` takes as well.
 - `mgd train` has no teacher. It accepts the options of `mgd distill`, as the original
   `main_base.py` does: those of a teacher are used with `--evaluate` and otherwise have no effect,
   which a warning says. Only a `--distiller` other than none is refused.

@@ -1,10 +1,13 @@
 """The help: one screen of common options, all of them on request, none without use."""
 
+import platform
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
+import mgd
 from mgd.cli import main
 from mgd.cli.parser import RunParser
 from mgd.engine.options.checks import TEACHER_OPTIONS
@@ -98,6 +101,9 @@ def test_the_text_of_an_option_has_its_subject_first(item):
     assert "worth" not in item.text
 
 
-def test_the_version_is_printed(capsys):
+def test_the_versions_are_printed(capsys):
     assert main(["--version"]) == 0
-    assert re.fullmatch(r"mgd \d+\.\d+\S*\n", capsys.readouterr().out)
+    python = platform.python_version()
+    assert capsys.readouterr().out == (
+        f"mgd {mgd.__version__} (torch {torch.__version__}, Python {python})\n"
+    )

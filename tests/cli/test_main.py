@@ -56,6 +56,7 @@ def fault(capsys, here):
     [
         ("fly", "unknown command 'fly'; choose one of train, distill"),
         ("train", "the following arguments are required: DATA; see mgd train --help"),
+        ("distill --epochs 3", "the following arguments are required: DATA; see mgd distill"),
         ("train digits --fly 1", "unrecognized arguments: --fly 1"),
         ("train nowhere", "data folder 'nowhere' does not exist"),
         ("train digits --epochs 0", "--epochs 0 is out of range; give at least 1"),
@@ -201,19 +202,52 @@ def options_of(folder):
 def test_a_run_prints_its_outcome(capsys):
     assert main(RUN) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("epoch 1/1  lr 0.05  loss ")
-    assert re.search(r"ce \d.* kd \d.* mgd_1 \d.* mgd_2 \d.* mgd_3 \d", lines[0])
-    assert "which chose the epoch" in lines[1]
-    assert re.match(r"student on test: Acc@1 .* Acc@5 .* on 60 images", lines[2])
-    assert lines[3].startswith("teacher on test: Acc@1")
+    accuracies = r"Acc@1 \d+\.\d Acc@5 \d+\.\d"  # one decimal: of 60 images
+    assert re.match(rf"epoch 1/1  lr 0\.05  {accuracies}  teacher \d+\.\d  \d+ images/s", lines[0])
+    losses = "".join(lines[1:-4])  # folded where the figures are long
+    assert re.match(r"  loss \S+ \(ce \S+ +kd \S+ +mgd_1 \S+ +mgd_2 \S+ +mgd_3 \S+\)", losses)
+    assert re.fullmatch(rf"best epoch 1, chosen on valid: {accuracies}", lines[-4])
+    assert re.match(rf"student on test: {accuracies} loss .* on 60 images$", lines[-3])
+    assert re.match(rf"teacher on test: {accuracies} loss .* on 60 images$", lines[-2])
     assert lines[-1] == "run folder: runs/run"
+    assert max(map(len, lines)) <= 80
+
+
+def computed(folder):
+    """Returns the rows of the summary as text, digit by digit, without the times."""
+    with (folder / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["loss"]) > 0
+    times = ("images_per_s", "data_wait", "seconds")
+    return [{name: cell for name, cell in row.items() if name not in times} for row in rows]
+
+
+def test_a_run_made_with_resume_auto_is_reproduced_from_its_beginning(here):
+    assert main([*RUN, "--resume", "auto"]) == 0
+    run, again = here / "runs" / "run", here / "runs" / "again"
+    words = ["distill", "-c", str(run / "args.yaml"), "--experiment", "again"]
+    again.mkdir()
+    (again / "last.ckpt").write_bytes((run / "last.ckpt").read_bytes())  # what auto would take
+    assert main(words) == 0
+    assert computed(again) == computed(run)
+    assert "resume" not in options_of(run)
+
+
+def test_a_run_in_the_way_of_its_own_options_is_told_what_to_do(run, fault, capsys):
+    capsys.readouterr()
+    said = fault("distill", "-c", run / "args.yaml")
+    assert "run 'runs/run' holds a run" in said.replace("folder ", "")
+    assert "go on with --resume auto, or name another --experiment" in said
+    for advice in (["--resume", "auto"], ["--experiment", "other"]):
+        assert main(["distill", "-c", str(run / "args.yaml"), *advice]) == 0
 
 
 def test_a_runs_args_reproduce_it_and_the_command_line_wins(run, here):
-    words = ["distill", "digits", "-c", str(run / "args.yaml"), "--experiment", "again"]
+    words = ["distill", "-c", str(run / "args.yaml"), "--experiment", "again"]
     assert main(words) == 0
     again = here / "runs" / "again"
     assert options_of(again) == {**options_of(run), "experiment": "again"}
+    assert computed(again) == computed(run)
     one, other = (load_file(folder / "student.safetensors") for folder in (run, again))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert main([*words[:-1], "other", "--lr", "0.2", "--lr-drop-epochs", "7"]) == 0
@@ -228,17 +262,18 @@ def test_evaluate_prints_a_line_each_and_writes_every_class(run, here, capsys):
     assert main([*words, *TEACHER, "--experiment", "scores"]) == 0
     teacher_line, student_line, place = capsys.readouterr().out.splitlines()
     assert teacher_line.startswith("teacher: Acc@1 ")
-    found = re.match(r"student: Acc@1 (\S+) Acc@5 \S+ Err@1 (\S+) .* on 60 images", student_line)
-    assert float(found[1]) + float(found[2]) == pytest.approx(100)
+    line = r"student: Acc@1 (\S+) Acc@5 \S+ loss \S+ on 60 images, \d+ images/s"
+    found = re.fullmatch(line, student_line)
+    assert max(len(teacher_line), len(student_line)) <= 80
     assert place == "accuracy of each class: runs/scores/per_class.csv"
     with (here / "runs" / "scores" / "per_class.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["class", "images", "teacher_top1", "student_top1"]
     assert [row["class"] for row in rows] == list("0123456789")
     right = sum(int(row["images"]) * float(row["student_top1"]) / 100 for row in rows)
-    assert right == pytest.approx(0.6 * float(found[1]), abs=0.1)
+    assert found[1] == f"{100 * round(right) / 60:.1f}"
     (record,) = read_epochs(run)
-    assert record.valid_top1 == pytest.approx(float(found[1]), abs=1e-3)
+    assert found[1] == f"{record.valid_top1:.1f}"
 
 
 def test_evaluate_of_the_student_alone(run, capsys):
@@ -248,6 +283,16 @@ def test_evaluate_of_the_student_alone(run, capsys):
         "student",
         "accuracy of each class",
     ]
+
+
+def test_evaluate_says_that_the_images_were_held_out(run, capsys):
+    capsys.readouterr()
+    words = ["evaluate", "-c", str(run / "args.yaml"), "--experiment", "scores"]
+    words += ["--student-resume", str(run / "best.ckpt"), "--train-images", "0"]
+    assert main([*words, "--holdout", "0.1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "on training images, held out by --holdout 0.1:"
+    assert lines[1].startswith("teacher: Acc@1")
 
 
 def stock(run):
@@ -330,10 +375,13 @@ def test_points_as_yaml_are_taken_back(capsys, tmp_path, here, points):
     assert header.count("loss_mgd_") == len(entries) - 1 >= 1
 
 
-def test_resume_and_refusal_from_the_command_line(run, fault, here, capsys):
+def test_resume_and_refusal_from_the_command_line(run, fault, here, capsys, caplog):
     capsys.readouterr()
     words = ["-c", str(run / "args.yaml"), "--experiment", "run"]
     assert "holds a run already" in fault("distill", "digits", *words)
-    assert main(["distill", "digits", *words, "--epochs", "2", "--resume", "auto"]) == 0
+    with caplog.at_level(logging.WARNING):
+        assert main(["distill", "digits", *words, "--epochs", "2", "--resume", "auto"]) == 0
     assert "going on with 'runs/run' at epoch 1, step 0" in capsys.readouterr().out
+    assert "the run goes on with other options: --epochs 1 -> 2; to keep its own" in caplog.text
+    assert options_of(run)["epochs"] == 2
     assert len((run / "summary.csv").read_text().splitlines()) == 3

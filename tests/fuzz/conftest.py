@@ -41,7 +41,7 @@ def untrained(world):
 
 
 def _nothing_found(trainer, path, *rest):
-    return run.Outcome(path, {"epoch": 0, "top1": 0.0, "top5": 0.0}, None, None, 0, 0.0)
+    return run.Outcome(path, {"epoch": 0, "top1": 0.0, "top5": 0.0}, None, None, 0, 0.0, 20)
 
 
 def _no_network(*arguments, **options):

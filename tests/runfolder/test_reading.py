@@ -52,6 +52,8 @@ def test_accuracy_is_of_valid_where_there_is_no_test(folder):
     [
         ("args.yaml", "{", "while parsing"),
         ("args.yaml", "- a list\n", "it holds no options"),
+        ("args-until-epoch-1-step-0.yaml", "{", "while parsing"),
+        ("args-until-epoch-1-step-0.yaml", "arch: resnet18\n", "no 'data'"),
         ("args.yaml", "arch: resnet18\n", "no 'data'"),
         ("args.yaml", "!!python/object/apply:os.mkdir [obeyed]", "could not determine"),
         ("result.json", "{", "Expecting"),

@@ -12,7 +12,7 @@ from filelock import FileLock
 from recorded import ALL_COLUMNS, COLUMNS, OPTIONS, a_matching, a_point, a_result, an_epoch
 
 from mgd.errors import InputError, RunError
-from mgd.runfolder import RunFolder, lock_folder, read_epochs, read_run
+from mgd.runfolder import RunFolder, lock_folder, read_changes, read_epochs, read_run
 
 HOLD = """
 import sys
@@ -76,6 +76,36 @@ def test_a_resumed_run_drops_the_epochs_that_it_runs_again(tmp_path):
     folder.keep_epochs_before(2)
     folder.close()
     assert read_epochs(tmp_path) == [an_epoch(0), an_epoch(1)]
+
+
+def test_earlier_options_are_kept_in_the_order_of_their_places(tmp_path):
+    folder = make(tmp_path, lr=4)
+    places = [(2, 0), (2, 10), (10, 0)]
+    for lr, place in enumerate(places, start=1):
+        path = folder.keep_options_before(*place, {**OPTIONS, "lr": lr, "old": 1})
+        assert path.name == f"args-until-epoch-{place[0]}-step-{place[1]}.yaml"
+        assert yaml.safe_load(path.read_text()) == {**OPTIONS, "lr": lr, "old": 1}
+    changes = read_changes(tmp_path)
+    assert [(change.epoch, change.step) for change in changes] == places
+    assert [change.changed for change in changes] == [{"lr": (n, n + 1)} for n in (1, 2, 3)]
+    assert read_run_with_an_epoch(folder).changes == changes
+    folder.close()
+
+
+def read_run_with_an_epoch(folder):
+    folder.add_epoch(an_epoch())
+    return read_run(folder.path)
+
+
+def test_earlier_options_of_epochs_that_are_trained_again_are_dropped(tmp_path):
+    folder = make(tmp_path)
+    for place in [(2, 0), (2, 10), (10, 0)]:
+        folder.keep_options_before(*place, {**OPTIONS, "size": place[0]})
+    assert folder.keep_options_before(2, 5, None) is None
+    assert [(change.epoch, change.step) for change in read_changes(tmp_path)] == [(2, 0)]
+    folder.keep_options_before(0, 0, None)
+    folder.close()
+    assert os.listdir(tmp_path).count("args.yaml") == len(list(tmp_path.glob("args*")))
 
 
 def test_a_resumed_run_may_have_another_column(tmp_path):

@@ -1,12 +1,15 @@
 """The commands that run the engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from mgd import ranks
+from mgd.cli.lines import accuracies
 from mgd.cli.parser import RunParser
 from mgd.cli.progress import RichReporter
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.measure import evaluate_networks
+from mgd.engine.options.config import DataConfig
 from mgd.engine.options.option import Command
 from mgd.engine.run import Outcome
 from mgd.engine.run import train as run_training
@@ -57,33 +60,32 @@ def _run(command: Command, arguments: Sequence[str]) -> None:
     if config.output.evaluate:
         scores, path = evaluate_networks(config)
         if ranks.is_first():
+            if config.data.holdout:
+                print(f"on training images, held out by --holdout {config.data.holdout}:")
             for name, found in scores.items():
-                print(_score_line(name, found))
+                print(f"{_score_line(name, found)}, {found.images_per_second:.0f} images/s")
             print(f"accuracy of each class: {path}")
         return
     outcome = run_training(config, RichReporter())
     if ranks.is_first():
-        print(_outcome_lines(outcome))
+        print("\n".join(_outcome_lines(outcome, config.data)))
 
 
 def _score_line(name: str, scores: Scores) -> str:
-    return (
-        f"{name}: Acc@1 {scores.top1:.3f} Acc@5 {scores.top5:.3f} "
-        f"Err@1 {100 - scores.top1:.3f} Err@5 {100 - scores.top5:.3f} loss {scores.loss:.4f} "
-        f"on {scores.images} images, {scores.images_per_second:.0f} images/s"
-    )
+    found = accuracies(scores.top1, scores.top5, scores.images)
+    return f"{name}: {found} loss {scores.loss:.4f} on {scores.images} images"
 
 
-def _outcome_lines(outcome: Outcome) -> str:
+def _outcome_lines(outcome: Outcome, data: DataConfig) -> Iterator[str]:
     best = outcome.best
-    lines = [
-        f"best epoch {best['epoch'] + 1:.0f}: Acc@1 {best['top1']:.3f} Acc@5 {best['top5']:.3f} on "
-        "valid, which chose the epoch",
-    ]
-    if outcome.test is not None:
-        lines.append(_score_line("student on test", outcome.test))
-    if outcome.teacher is not None:
-        part = "test" if outcome.test is not None else "valid"
-        lines.append(_score_line(f"teacher on {part}", outcome.teacher))
-    lines.append(f"run folder: {outcome.folder}")
-    return "\n".join(lines)
+    chosen_on = "held-out training images" if data.holdout else "valid"
+    found = accuracies(best["top1"], best["top5"], outcome.valid_images)
+    yield f"best epoch {best['epoch'] + 1:.0f}, chosen on {chosen_on}: {found}"
+    folders = [name for name in ("valid", "val") if (Path(data.data) / name).is_dir()]
+    if data.holdout and folders:  # the digits have a test part of their own
+        yield f"test: the images of the folder {folders[0]}, which chose nothing"
+    part = "test" if outcome.test is not None else "valid"
+    for name, scores in (("student", outcome.test), ("teacher", outcome.teacher)):
+        if scores is not None:
+            yield _score_line(f"{name} on {part}", scores)
+    yield f"run folder: {outcome.folder}"

@@ -4,9 +4,12 @@ import difflib
 import io
 import logging
 import os
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+
+import torch
 
 from mgd import ranks
 from mgd.cli import commands
@@ -41,7 +44,7 @@ not Masked Generative Distillation).
   mgd export     write a run's student for deployment
 
 `mgd COMMAND --help` lists the options of each command.
-`mgd --version` prints the version."""
+`mgd --version` prints the versions of mgd, torch and Python."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE)
         return 0 if words else 2
     if words[0] == "--version":
-        print(f"mgd {version('matching-guided-distillation')}")
+        mgd = version("matching-guided-distillation")
+        print(f"mgd {mgd} (torch {torch.__version__}, Python {platform.python_version()})")
         return 0
     try:
         if words[0] not in COMMANDS:

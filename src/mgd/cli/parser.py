@@ -5,16 +5,17 @@ import difflib
 import logging
 import shutil
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from mgd.engine.options.checks import TEACHER_OPTIONS, check_teacher_is_used
 from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig, read_yaml
-from mgd.engine.options.option import Command, Option, options_of
+from mgd.engine.options.option import Command, Option, Switch, options_of
 from mgd.errors import InputError
 from mgd.models import NAMES
+from mgd.runfolder import names
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,9 @@ class RunParser(Parser):
         )
         self.command = command
         common = self.add_argument_group("options" if everything else "common options")
-        common.add_argument("data", metavar="DATA", help=OPTIONS["data"].text)
+        common.add_argument(
+            "data", metavar="DATA", nargs="?", default=argparse.SUPPRESS, help=OPTIONS["data"].text
+        )
         common.add_argument("-h", "--help", action="help", help="list the common options")
         common.add_argument(
             "--help-all",
@@ -93,7 +96,7 @@ class RunParser(Parser):
             "--config",
             metavar="FILE",
             default=argparse.SUPPRESS,
-            help="YAML file of options; flags win over it",
+            help=f"YAML file of options, such as a run's {names.ARGS}; flags win",
         )
         for group in GROUPS:
             title = (group.__doc__ or "").rstrip(".").lower()
@@ -111,14 +114,15 @@ class RunParser(Parser):
         Raises:
             InputError: For an option, value or file that cannot be used.
         """
-        given = values = vars(self.parse_args(arguments))
+        given = values = self._parse(arguments)
         if "config" in given:
-            words = [*_options_in(Path(given["config"])), *arguments]
-            values = vars(self.parse_args(words))
+            in_file = _options_in(Path(given["config"]), given)
+            values = self._parse([*_words(in_file), *arguments])
+            values.setdefault("data", str(in_file.get("data") or ""))
+        if not values.get("data"):
+            where = f", or 'data' in {given['config']}" if "config" in given else ""
+            self.error(f"the following arguments are required: DATA{where}")
         values = {name: value for name, value in values.items() if name in OPTIONS}
-        for name, value in values.items():
-            if isinstance(value, list):  # of nargs="+", each read as a tuple
-                values[name] = tuple(part for parts in value for part in parts)
         if self.command == "evaluate":
             values["evaluate"] = True
         config = RunConfig().replace(**{**_DEFAULTS.get(self.command, {}), **values})
@@ -126,13 +130,28 @@ class RunParser(Parser):
             self._check_teacher(config, given)
         return config
 
+    def _parse(self, words: Sequence[str]) -> dict[str, Any]:
+        """Returns what was given, by name."""
+        # Intermixed: otherwise flags before DATA would make argparse take it for left out.
+        values = vars(self.parse_intermixed_args(words))
+        for name, value in values.items():
+            if isinstance(value, list):  # of nargs="+", each read as a tuple
+                values[name] = tuple(part for parts in value for part in parts)
+        return values
+
     def _check_teacher(self, config: RunConfig, given: dict[str, Any]) -> None:
+        method = config.distillation.distiller
         if self.command == "distill":
             check_teacher_is_used(config.distillation, given)
-        elif config.distillation.distiller != "none":
+            if method == "none" and "distiller" not in given:
+                raise InputError(
+                    f"-c {given['config']} is of a run without a teacher (distiller: none); use "
+                    "mgd train, or give --distiller on the command line as well"
+                )
+        elif method != "none":
             raise InputError(
-                f"`distiller` (={config.distillation.distiller}) needs a teacher, and mgd train "
-                "has none; use mgd distill"
+                f"`distiller` (={method}) needs a teacher, and mgd train has none; use mgd "
+                "distill, or give `distiller=none`"
             )
         # The original's main_base.py takes the options of main_mgd.py, and leaves them unused.
         elif unused := [OPTIONS[name].flag for name in given if name in TEACHER_OPTIONS]:
@@ -207,32 +226,49 @@ def _read(item: Option, text: str) -> Any:
 _BY_KEY = {key: option for option in OPTIONS.values() for key in option.keys}
 
 
-def _options_in(path: Path) -> list[str]:
-    """Reads a YAML file, such as a run's `args.yaml`, as command-line words."""
+def _options_in(path: Path, given: Collection[str]) -> dict[str, Any]:
+    """Reads a YAML file of options, such as a run's `args.yaml`.
+
+    Args:
+        path: The file.
+        given: Names of the options on the command line, which win.
+
+    Returns:
+        The file's values by the option's field.
+    """
     content = read_yaml(path, "-c")
     if not isinstance(content, dict):
         raise InputError(f"-c {path} holds no options; write one `name: value` a line")
-    words = []
-    seen: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
     for key, value in content.items():
         name = _option_named(path, key).name
-        if name in seen:
+        if name in keys:
             raise InputError(
-                f"-c {path}: '{seen[name]}' and '{key}' are the same option; keep one of the two"
+                f"-c {path}: '{keys[name]}' and '{key}' are the same option; keep one of the two"
             )
-        seen[name] = key
-        if name in ("arch", "teacher") and is_code(str(value)):
+        keys[name] = key
+        if name in ("arch", "teacher") and name not in given and is_code(str(value)):
             raise InputError(
                 f"-c {path}: {key} '{value}' would run code named in a file; "
                 f"give --{key} on the command line"
             )
-        if name == "data" or value is None or value == "" or value is False:
+    return {name: content[key] for name, key in keys.items()}
+
+
+def _words(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a file's options as command-line words; DATA, which is no flag, is left out."""
+    for name, value in values.items():
+        item = OPTIONS[name]
+        if name == "data" or value is None or value == "" or (item.kind is bool and not value):
             continue
+        if item.kind is bool and value is True:
+            yield item.flag
+            continue
+        if isinstance(value, bool) and item.choices == get_args(Switch):
+            value = int(value)
         # One word, so that neither a dash in a value nor a list takes in what stands beside it.
         text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-        flag = OPTIONS[name].flag
-        words.append(flag if value is True else f"{flag}={text}")
-    return words
+        yield f"{item.flag}={text}"
 
 
 def _option_named(path: Path, key: Any) -> Option:

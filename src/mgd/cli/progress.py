@@ -1,10 +1,11 @@
-"""Progress on the terminal: a live line for the epoch, a lasting one for each done."""
+"""Progress on the terminal: a live line for the epoch, two lasting ones for each done."""
 
 from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mgd.cli.lines import accuracies, decimals, folded
 from mgd.engine.loop.runlog import Reporter
 from mgd.runfolder import EpochRecord
 
@@ -15,11 +16,15 @@ class RichReporter(Reporter):
     def __init__(self) -> None:
         self._console: Console | None = None
         self._progress: Progress | None = None
-        self._steps = self._epoch = self._epochs = 0
+        self._steps = self._epoch = self._epochs = self._images = 0
 
     def message(self, text: str) -> None:
         """Prints one line."""
         self._terminal().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def start(self, images: int) -> None:
+        """Keeps over how many images the accuracy of an epoch is."""
+        self._images = images
 
     def start_epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Moves the bar, which counts the steps of the whole run, to this epoch."""
@@ -27,7 +32,7 @@ class RichReporter(Reporter):
         if self._progress is None:
             self._progress = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=10),  # what is left of 80 columns
                 TextColumn("{task.fields[values]}"),
                 TextColumn("left"),
                 TimeRemainingColumn(),
@@ -57,21 +62,24 @@ class RichReporter(Reporter):
             )
 
     def end_epoch(self, record: EpochRecord) -> None:
-        """Prints the epoch's line."""
-        terms = "  ".join(
-            f"{name.removeprefix('loss_')} {value:.3f}"
+        """Prints the epoch's lines: the learning rate, accuracies and pace, and the losses."""
+        figures = [
+            f"epoch {record.epoch + 1}/{self._epochs}",
+            f"lr {record.lr:.4g}",
+            accuracies(record.valid_top1, record.valid_top5, self._images),
+        ]
+        if record.teacher_top1 is not None:
+            figures.append(f"teacher {record.teacher_top1:.{decimals(self._images)}f}")
+        figures.append(f"{record.images_per_s:.0f} images/s")
+        terms = "|".join(
+            f"{name.removeprefix('loss_')} {value:.4g}"
             for name, value in record.losses.items()
             if name.startswith("loss_")
         )
-        teacher = record.teacher_top1
-        self.message(
-            f"epoch {record.epoch + 1}/{self._epochs}  lr {record.lr:.4g}  "
-            f"loss {record.losses['loss']:.3f} ({terms})  "
-            f"Acc@1 {record.valid_top1:.3f} Acc@5 {record.valid_top5:.3f}"
-            + (f"  teacher {teacher:.3f}" if teacher is not None else "")
-            + f"  {record.images_per_s:.0f} images/s, "
-            + f"{100 * record.data_wait:.0f} % waiting for data"
-        )
+        losses = [f"loss {record.losses['loss']:.4g}", *f"({terms})".split("|")]
+        losses.append(f"wait {100 * record.data_wait:.0f} %")
+        self.message(folded(figures))
+        self.message(folded(losses, gap=" ", indent="  "))
 
     def close(self) -> None:
         """Takes the bar away."""

@@ -63,6 +63,8 @@ class Outcome:
     trained_parameters: int
     seconds: float
     """With those of the epochs before it was resumed."""
+    valid_images: int
+    """How many images chose the best epoch."""
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
@@ -203,7 +205,8 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
         teacher = _score_teacher(pipeline, task.classifiers, "test", reporter)
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
-    return Outcome(path, trainer.progress.best, test, teacher, parameters, seconds)
+    images = len(pipeline.splits.valid)
+    return Outcome(path, trainer.progress.best, test, teacher, parameters, seconds, images)
 
 
 def _result(outcome: Outcome) -> RunResult:

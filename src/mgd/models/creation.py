@@ -3,7 +3,9 @@
 import difflib
 import importlib
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.error import URLError
@@ -181,12 +183,14 @@ def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
 
 def _import(name: str) -> Any:
     module, _, function = name.partition(":")
+    if os.getcwd() not in sys.path:  # at the end, so that nothing that is installed is shadowed
+        sys.path.append(os.getcwd())
     try:
         builder = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"network '{name}' cannot be imported ({error}); give package.module:callable, and "
-            "install the package or add its folder to PYTHONPATH"
+            f"network '{name}' cannot be imported ({error}); give package.module:callable of "
+            "an installed package, or of a file in the current folder"
         ) from error
     return builder
 

@@ -11,10 +11,19 @@ from mgd.runfolder.evaluation import (
 )
 from mgd.runfolder.folder import RunFolder
 from mgd.runfolder.lock import lock_folder
-from mgd.runfolder.reading import Run, is_run, read_epochs, read_matching, read_result, read_run
+from mgd.runfolder.reading import (
+    Run,
+    is_run,
+    read_changes,
+    read_epochs,
+    read_matching,
+    read_result,
+    read_run,
+)
 from mgd.runfolder.records import (
     EpochRecord,
     MatchingRecord,
+    OptionsChange,
     PointMatching,
     RunResult,
     epoch_columns,
@@ -26,6 +35,7 @@ __all__ = [
     "Evaluation",
     "MatchingRecord",
     "MeasuredNetwork",
+    "OptionsChange",
     "PointMatching",
     "Run",
     "RunFolder",
@@ -36,6 +46,7 @@ __all__ = [
     "is_run",
     "lock_folder",
     "names",
+    "read_changes",
     "read_epochs",
     "read_evaluation",
     "read_matching",

@@ -13,7 +13,7 @@ import yaml
 from mgd.errors import InputError
 from mgd.runfolder import names
 from mgd.runfolder.lock import lock_folder
-from mgd.runfolder.reading import read_epochs, read_matching
+from mgd.runfolder.reading import earlier_args, read_epochs, read_matching
 from mgd.runfolder.records import EpochRecord, MatchingRecord, PointMatching, RunResult
 from mgd.runfolder.writing import remove_leftovers, write_table, write_whole
 
@@ -56,7 +56,7 @@ class RunFolder:
             ) from error
         try:
             remove_leftovers(path)
-            self._write(names.ARGS, yaml.safe_dump(dict(options), sort_keys=False))
+            self._write_options(names.ARGS, options)
         except BaseException:  # whatever it is, the folder must not stay locked
             self._lock.release()
             raise
@@ -77,6 +77,28 @@ class RunFolder:
         shutil.rmtree(self.path / names.TENSORBOARD, ignore_errors=True)
         with suppress(OSError):  # not empty: somebody else keeps something in it
             self.path.rmdir()
+
+    def keep_options_before(
+        self, epoch: int, step: int, options: Mapping[str, Any] | None
+    ) -> Path | None:
+        """Keeps the options of what was trained so far, and drops those of what is trained again.
+
+        Args:
+            epoch: The run goes on here,
+            step: after so many steps of this epoch.
+            options: With which it came here; None if it goes on with the same.
+
+        Returns:
+            The file with these options.
+        """
+        for place, path in earlier_args(self.path).items():
+            if place >= (epoch, step):
+                path.unlink()
+        if options is None:
+            return None
+        name = names.EARLIER_ARGS.format(epoch, step)
+        self._write_options(name, options)
+        return self.path / name
 
     def add_epoch(self, record: EpochRecord) -> None:
         """Adds an epoch to the summary."""
@@ -103,6 +125,9 @@ class RunFolder:
     def write_result(self, result: RunResult) -> None:
         """Writes what the run came to."""
         self._write(names.RESULT, json.dumps(result.to_plain(), indent=1))
+
+    def _write_options(self, name: str, options: Mapping[str, Any]) -> None:
+        self._write(name, yaml.safe_dump(dict(options), sort_keys=False))
 
     def _write(self, name: str, text: str) -> None:
         write_whole(self.path / name, lambda file: file.write(text.encode()))

@@ -2,6 +2,8 @@
 
 ARGS = "args.yaml"
 """Options of the run; its presence makes a folder a run folder."""
+EARLIER_ARGS = "args-until-epoch-{}-step-{}.yaml"
+"""Options before that place, where the run was resumed with others; usable as `ARGS` is."""
 SUMMARY = "summary.csv"
 """One row per finished epoch."""
 MATCHING = "matching.json"

@@ -5,7 +5,8 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,16 @@ import yaml
 
 from mgd.errors import InputError
 from mgd.runfolder import names
-from mgd.runfolder.records import EpochRecord, MatchingRecord, PointMatching, RunResult
+from mgd.runfolder.records import (
+    EpochRecord,
+    MatchingRecord,
+    OptionsChange,
+    PointMatching,
+    RunResult,
+)
 
 _NEEDED = ("arch", "data", "distiller", "size", "train-images")
+_EARLIER = re.compile(names.EARLIER_ARGS.format(r"(\d+)", r"(\d+)"))
 _SEED = re.compile(r"-seed\d+$")
 
 
@@ -32,6 +40,8 @@ class Run:
     """None until the run has ended."""
     matching: MatchingRecord | None
     """None without a matching."""
+    changes: list[OptionsChange] = field(default_factory=list)
+    """Where the run was resumed with other options, in order; `options` are the last."""
 
     @property
     def name(self) -> str:
@@ -86,6 +96,7 @@ def read_run(folder: str | Path) -> Run:
         epochs=read_epochs(folder),
         result=read_result(folder),
         matching=read_matching(folder),
+        changes=read_changes(folder),
     )
 
 
@@ -122,6 +133,35 @@ def read_result(folder: Path) -> RunResult | None:
     path = folder / names.RESULT
     with telling_of(path):
         return RunResult.from_plain(read_json(path)) if path.is_file() else None
+
+
+def read_changes(folder: Path) -> list[OptionsChange]:
+    """Reads where a run was resumed with other options, in order.
+
+    Raises:
+        InputError: If a file cannot be read.
+    """
+    earlier = earlier_args(folder)
+    options = [_read_options(path) for path in (*earlier.values(), folder / names.ARGS)]
+    return [
+        OptionsChange(
+            epoch=epoch,
+            step=step,
+            changed={
+                name: (before[name], after[name])
+                for name in before
+                if name in after and before[name] != after[name]
+            },
+        )
+        for (epoch, step), (before, after) in zip(earlier, pairwise(options), strict=True)
+    ]
+
+
+def earlier_args(folder: Path) -> dict[tuple[int, int], Path]:
+    """Returns the files with a run's earlier options by the place where they end, in order."""
+    found = ((_EARLIER.fullmatch(path.name), path) for path in folder.iterdir())
+    places = {(int(match[1]), int(match[2])): path for match, path in found if match}
+    return dict(sorted(places.items()))
 
 
 def _read_options(path: Path) -> dict[str, Any]:

@@ -90,6 +90,18 @@ def _is_loss(column: str) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptionsChange:
+    """A place where a run was resumed with other options."""
+
+    epoch: int
+    """The first epoch, or part of one, that was trained with the options after the change."""
+    step: int
+    """Steps of that epoch that were trained before the change."""
+    changed: Mapping[str, tuple[Any, Any]]
+    """Value before and after, by the flag without its dashes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PointMatching:
     """What the last update found at one distillation point."""
 

@@ -1,12 +1,14 @@
 """Configuration: ranges are checked, every option has one name, a file gives it back."""
 
 import dataclasses
+import re
 
 import pytest
 import yaml
 
 from mgd.cli.parser import RunParser
-from mgd.engine.options.config import RunConfig, read_yaml
+from mgd.engine.options.config import OPTIONS, RunConfig, read_yaml
+from mgd.engine.options.option import COMMANDS
 from mgd.errors import InputError
 
 
@@ -54,7 +56,20 @@ def test_replace_knows_its_options():
 
 def test_no_two_groups_share_a_name():
     groups = [getattr(RunConfig(), group.name) for group in dataclasses.fields(RunConfig)]
-    assert len(RunConfig().flat()) == sum(len(vars(group)) for group in groups)
+    assert len({name for group in groups for name in vars(group)}) == sum(
+        len(vars(group)) for group in groups
+    )
+
+
+def test_resume_is_how_a_process_began_and_no_option_of_the_run():
+    assert RunConfig().replace(resume="auto").flat() == RunConfig().flat()
+    assert len(RunConfig().flat()) == len(OPTIONS) - 1
+
+
+def test_a_users_own_file_may_resume(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("resume: auto\n")
+    assert RunParser("train").read(["digits", "-c", str(path)]).output.resume == "auto"
 
 
 CONFIGS = [
@@ -135,8 +150,67 @@ def test_the_old_name_of_a_flag_is_accepted():
 def test_a_file_with_doubtful_keys_is_refused(tmp_path, content, reason):
     path = tmp_path / "args.yaml"
     path.write_text(content)
-    with pytest.raises(InputError, match=reason):
+    with pytest.raises(InputError, match=f"^-c {re.escape(str(path))}: {reason}"):
         RunParser("train").read(["digits", "-c", str(path)])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_data_of_a_file_is_used_where_none_is_given(tmp_path, command):
+    path = tmp_path / "args.yaml"
+    path.write_text("data: -photos\nstudent-resume: x.pth\n")
+    for words, data in ([], "-photos"), (["digits"], "digits"):
+        for order in ([*words, "-c", str(path)], ["-c", str(path), "--size", "8", *words]):
+            assert RunParser(command).read(order).data.data == data
+
+
+@pytest.mark.parametrize("content", ["epochs: 3\n", "data:\n", "data: ''\n"])
+def test_no_data_anywhere_is_one_line(tmp_path, content):
+    path = tmp_path / "args.yaml"
+    path.write_text(content)
+    reason = f"required: DATA, or 'data' in {re.escape(str(path))}; see mgd train --help"
+    with pytest.raises(InputError, match=reason):
+        RunParser("train").read(["-c", str(path)])
+
+
+@pytest.mark.parametrize("option", ["arch", "teacher"])
+def test_code_in_a_file_needs_the_same_option_on_the_command_line(tmp_path, option):
+    path = tmp_path / "args.yaml"
+    path.write_text(f"{option}: mynets:tiny\n")
+    other = {"arch": "teacher", "teacher": "arch"}[option]
+    for words in ([], [f"--{other}", "mynets:tiny"]):
+        with pytest.raises(InputError, match=f"{option} 'mynets:tiny' would run code named in a"):
+            RunParser("distill").read(["digits", "-c", str(path), *words])
+    words = ["digits", "-c", str(path), f"--{option}", "mynets:other"]
+    assert getattr(RunParser("distill").read(words).networks, option) == "mynets:other"
+
+
+def test_yes_and_no_are_values_of_a_switch(tmp_path):
+    path = tmp_path / "args.yaml"
+    path.write_text("fold-teacher: no\nwarmup: yes\ncompile: yes\nchannels-last: no\n")
+    config = RunParser("distill").read(["digits", "-c", str(path)])
+    assert (config.devices.fold_teacher, config.schedule.warmup) == (0, 1)
+    assert (config.devices.compile, config.devices.channels_last) == (True, False)
+    path.write_text("epochs: no\n")
+    with pytest.raises(InputError, match="'False' is not usable, give a whole number"):
+        RunParser("distill").read(["digits", "-c", str(path)])
+
+
+def test_a_file_of_a_run_without_a_teacher_does_not_distil(tmp_path):
+    path = tmp_path / "args.yaml"
+    path.write_text(yaml.safe_dump(RunParser("train").read(["digits"]).flat()))
+    reason = r"-c .*args.yaml is of a run without a teacher \(distiller: none\); use mgd train, or"
+    with pytest.raises(InputError, match=reason):
+        RunParser("distill").read(["-c", str(path)])
+    words = ["-c", str(path), "--distiller", "kd"]
+    assert RunParser("distill").read(words).distillation.distiller == "kd"
+
+
+def test_a_file_of_a_distilled_run_trains_alone_if_told_to(tmp_path):
+    path = tmp_path / "args.yaml"
+    path.write_text(yaml.safe_dump(RunParser("distill").read(["digits", "--epochs", "7"]).flat()))
+    with pytest.raises(InputError, match=r"use mgd distill, or give `distiller=none`"):
+        RunParser("train").read(["-c", str(path)])
+    assert RunParser("train").read(["-c", str(path), "--distiller", "none"]).schedule.epochs == 7
 
 
 def test_a_key_twice_in_a_points_file_is_refused(tmp_path):

@@ -25,6 +25,9 @@ class Reporter:
         """
         return unwatched
 
+    def start(self, images: int) -> None:
+        """Announces the training, and over how many images the accuracy of an epoch is."""
+
     def start_epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Announces an epoch and how many of its steps are done already."""
 

@@ -1,5 +1,6 @@
 """State: what a checkpoint holds, put together from what each owner gives."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
@@ -13,6 +14,9 @@ from mgd.runfolder import names
 
 _SAME = ("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-size")
 """Options that a resumed run must share with the run that was saved."""
+_FREE = {"output", "experiment", "start-epoch", "workers", "print-freq", "checkpoint-every"}
+_FREE |= {"tensorboard", "rank", "dist-url"}
+"""Options that may change without a word: what a resumed run computes does not depend on them."""
 
 
 @runtime_checkable  # so that the tests can check it where it is an argument
@@ -37,6 +41,10 @@ class RunState:
 
     def __init__(self, config: RunConfig, flat: list[Owner], named: Mapping[str, Owner]):
         self.config, self.flat, self.named = config, flat, named
+        self.changes = ""
+        """What a loaded state had otherwise, as `--epochs 30 -> 40, ...`."""
+        self.earlier: dict[str, Any] | None = None
+        """All options of a loaded state, if the run goes on with others."""
 
     def state_dict(self) -> State:
         """Returns all that a resumed run needs."""
@@ -53,14 +61,14 @@ class RunState:
             InputError: If the state belongs to other networks or another method, or is not whole.
         """
         with _telling_of_misfits():
-            self._check_options(state["config"])
+            self._compare_options(state["config"])
             for owner in self.flat:
                 owner.load_state_dict(state)
             for name, owner in self.named.items():
                 owner.load_state_dict(state[name])
             torch.set_rng_state(state["rng"])
 
-    def _check_options(self, saved: Mapping[str, Any]) -> None:
+    def _compare_options(self, saved: Mapping[str, Any]) -> None:
         options = self.config.flat()
         for name in _SAME:
             if saved.get(name) != options[name]:
@@ -68,6 +76,25 @@ class RunState:
                     f"the checkpoint was made with --{name} {saved.get(name)}, not "
                     f"{options[name]}; give the same, or another --experiment"
                 )
+        # A later version may have an option more: the run was made with its default.
+        earlier = RunConfig().flat() | {name: saved[name] for name in options if name in saved}
+        json.dumps(earlier)  # raises where a forged file has tensors in the place of options
+        changed = [n for n in options if n not in _FREE and earlier[n] != options[n]]
+        self.changes = ", ".join(_change(n, earlier[n], options[n]) for n in changed)
+        self.earlier = earlier if changed else None
+
+
+def _change(name: str, before: Any, after: Any) -> str:
+    flag = "DATA" if name == "data" else f"--{name}"
+    return f"{flag} {_shown(before)} -> {_shown(after)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None or value is False or value == "":
+        return "(not given)"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "(none)"
+    return "(given)" if value is True else str(value)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Trainer: the one loop. What is trained, and towards what, is the task's to know."""
 
+import logging
 import time
 import warnings
 from pathlib import Path
@@ -26,6 +27,8 @@ from mgd.engine.runtime.signals import StoppedError, StopSignals
 from mgd.engine.tasks.task import Task
 from mgd.errors import InputError
 from mgd.runfolder import epoch_columns, names
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -79,11 +82,26 @@ class Trainer:
 
     def fit(self, log: RunLog | None, teacher: Scores | None) -> None:
         """Trains the epochs that are left; rank 0 has a log and writes."""
+        if log is not None:
+            self._note_changes(log)
+        self.reporter.start(len(self.pipeline.splits.valid))
         with self.stop:
             for epoch in range(self.progress.epoch, self.config.schedule.total_epochs):
                 self._run_epoch(epoch, log, teacher)
                 if self.stop.received:
                     raise StoppedError(self.stop.received)
+
+    def _note_changes(self, log: RunLog) -> None:
+        """Keeps the options that a resumed run had before, and tells which are others now."""
+        place = self.progress.epoch, self.progress.step
+        earlier = log.keep_options_before(*place, self.state.earlier)
+        if earlier is not None:
+            logger.warning(
+                "the run goes on with other options: %s; to keep its own, stop it and resume with "
+                "-c %s",
+                self.state.changes,
+                earlier,
+            )
 
     def _run_epoch(self, epoch: int, log: RunLog | None, teacher: Scores | None) -> None:
         start = time.perf_counter()

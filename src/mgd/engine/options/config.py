@@ -52,11 +52,16 @@ class RunConfig:
         )
 
     def flat(self) -> dict[str, Any]:
-        """Returns every option by its flag's name, in types that YAML has."""
+        """Returns every option by its flag's name, in types that YAML has.
+
+        `resume` is not among them: it says how a process began, not what the run is, and a run
+        made anew from its options must begin at the beginning.
+        """
         values = {}
         for group in dataclasses.fields(self):
             for name, value in vars(getattr(self, group.name)).items():
                 values[name.replace("_", "-")] = list(value) if isinstance(value, tuple) else value
+        del values["resume"]
         return values
 
     def replace(self, **values: Any) -> "RunConfig":

@@ -76,12 +76,23 @@ def build_fabric(config: DeviceConfig, tracking: str = "pass") -> Fabric:
         InputError: For devices that are not there or flags that contradict each other.
     """
     gpus = torch.cuda.device_count()
-    if config.gpu is not None and config.gpu >= max(gpus, 1):
-        raise InputError(f"`gpu` (={config.gpu}) is not there; {gpus} GPUs are visible")
+    if config.gpu is not None and not gpus:
+        raise InputError(
+            f"`gpu` (={config.gpu}) is not there: PyTorch sees no CUDA GPU; leave the option "
+            "out to run without, or check CUDA_VISIBLE_DEVICES and the driver"
+        )
+    if config.gpu is not None and config.gpu >= gpus:
+        raise InputError(
+            f"`gpu` (={config.gpu}) is not there: PyTorch sees {gpus}, counted from 0; give one "
+            f"from 0 to {gpus - 1}"
+        )
     if config.precision == "fp16" and not gpus:
         raise InputError("`precision=fp16` needs a GPU; use bf16 or 32 on a CPU")
     if gpus and config.devices > gpus:
-        raise InputError(f"`devices` (={config.devices}) is too high: only {gpus} GPUs are visible")
+        raise InputError(
+            f"`devices` (={config.devices}) is too high: PyTorch sees {gpus} of them; give at most "
+            f"{gpus}, or 0 for all"
+        )
     mode = _mode(config, gpus)
     strategy: Strategy | str = "auto"
     if mode == "dp":
@@ -118,7 +129,7 @@ def _mode(config: DeviceConfig, gpus: int) -> str:
 def _devices(config: DeviceConfig, gpus: int, mode: str) -> int | list[int]:
     if _under_torchrun():
         return int(os.environ["LOCAL_WORLD_SIZE"])
-    if config.gpu is not None and gpus:
+    if config.gpu is not None:
         return [config.gpu]
     if mode == "single":
         return 1

@@ -1,0 +1,51 @@
+"""Lines: how accuracies are written, and how a line fits a terminal of 80 columns."""
+
+import math
+import textwrap
+from collections.abc import Iterable
+
+WIDTH = 80
+
+
+def decimals(images: int) -> int:
+    """Returns how many decimals of an accuracy in percent so many images can tell apart.
+
+    One of 160 images is 0.6 %, so one decimal; one of 10 000 is 0.01 %, so two.
+
+    Example:
+        >>> [decimals(images) for images in (160, 1000, 10_000, 50_000)]
+        [1, 1, 2, 3]
+    """
+    return max(1, math.ceil(math.log10(max(1, images) / 100)))
+
+
+def accuracies(top1: float, top5: float, images: int) -> str:
+    """Writes top-1 and top-5 accuracy, in percent, over so many images.
+
+    Example:
+        >>> accuracies(76.13, 92.862, 50_000)
+        'Acc@1 76.130 Acc@5 92.862'
+    """
+    places = decimals(images)
+    return f"Acc@1 {top1:.{places}f} Acc@5 {top5:.{places}f}"
+
+
+def folded(parts: Iterable[str], gap: str = "  ", indent: str = "") -> str:
+    """Joins parts to lines of at most 80 columns; no part is broken.
+
+    Args:
+        parts: A part that is too long by itself has a line of its own.
+        gap: Spaces between two parts.
+        indent: Before the first line; there are two spaces before the next ones.
+    """
+    # textwrap breaks a line at ordinary spaces alone, and leaves non-breaking ones.
+    glued = gap.join(part.replace(" ", "\xa0") for part in parts)
+    lines = textwrap.fill(
+        glued,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines.replace("\xa0", " ")

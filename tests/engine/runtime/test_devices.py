@@ -1,0 +1,36 @@
+"""Devices that were asked for: they are there, or one line says what is."""
+
+import pytest
+import torch
+
+from mgd.engine.options.config import RunConfig
+from mgd.engine.runtime.devices import build_fabric
+from mgd.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("visible", "asked", "reason"),
+    [
+        (
+            0,
+            {"gpu": 0},
+            r"`gpu` \(=0\) is not there: PyTorch sees no CUDA GPU; leave",
+        ),
+        (0, {"gpu": 3}, r"`gpu` \(=3\) is not there: PyTorch sees no CUDA GPU"),
+        (1, {"gpu": 1}, r"`gpu` \(=1\) is not there: PyTorch sees 1, .* from 0 to 0"),
+        (
+            2,
+            {"devices": 4},
+            r"`devices` \(=4\) is too high: PyTorch sees 2 .*; give at most 2",
+        ),
+    ],
+)
+def test_gpus_that_are_not_there_are_an_error(monkeypatch, visible, asked, reason):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    with pytest.raises(InputError, match=reason):
+        build_fabric(RunConfig().replace(**asked).devices)
+
+
+def test_without_gpus_devices_are_processes(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert build_fabric(RunConfig().replace(devices=2).devices).world_size == 2
