@@ -13,7 +13,6 @@ from mgd.engine.options.config import DataConfig
 from mgd.engine.options.option import Command
 from mgd.engine.run import Outcome
 from mgd.engine.run import train as run_training
-from mgd.runfolder import names
 
 _DISTILL = """Train a student under a teacher with Matching Guided Distillation (Yue, Deng,
 Zhou, ECCV 2020, https://arxiv.org/abs/2008.09958). Not Masked Generative
@@ -31,8 +30,7 @@ _TEXTS: dict[Command, tuple[str, str]] = {
     ),
     "evaluate": (
         "Measure a student, and a teacher if one is named, on the `valid` images.",
-        "mgd evaluate photos --arch mobilenet_v2 \\\n"
-        f"      --student-resume runs/first/{names.STUDENT}",
+        "mgd evaluate runs/first\n  mgd evaluate photos --model runs/first/student.onnx",
     ),
 }
 """Of each command's help: what the command does, and an example."""
@@ -58,13 +56,13 @@ def _run(command: Command, arguments: Sequence[str]) -> None:
     parser = RunParser(command, text=text, example=example)
     config = parser.read(arguments)
     if config.output.evaluate:
-        scores, path = evaluate_networks(config)
+        scores, path = evaluate_networks(config, RichReporter())
         if ranks.is_first():
             if config.data.holdout:
                 print(f"on training images, held out by --holdout {config.data.holdout}:")
             for name, found in scores.items():
                 print(f"{_score_line(name, found)}, {found.images_per_second:.0f} images/s")
-            print(f"accuracy of each class: {path}")
+            print(f"kept, with the confusions of each class, in {path}")
         return
     outcome = run_training(config, RichReporter())
     if ranks.is_first():

@@ -4,7 +4,7 @@ import math
 import textwrap
 from collections.abc import Iterable
 
-WIDTH = 80
+from mgd.engine.loop.opening import WIDTH
 
 
 def decimals(images: int) -> int:

@@ -16,6 +16,7 @@ from mgd.cli import commands
 from mgd.cli.after import export, report
 from mgd.cli.demo import demo
 from mgd.cli.points import points
+from mgd.cli.predict import predict
 from mgd.cli.translate import with_flags
 from mgd.errors import InputError, RunError
 
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": commands.train,
     "distill": commands.distill,
     "evaluate": commands.evaluate,
+    "predict": predict,
     "points": points,
     "report": report,
     "export": export,
@@ -39,6 +41,7 @@ not Masked Generative Distillation).
   mgd train      train a network without a teacher
   mgd distill    train a student under a teacher
   mgd evaluate   measure teacher and student
+  mgd predict    name the classes of images
   mgd points     show where two networks would be distilled
   mgd report     draw the curves and matchings of runs into a page
   mgd export     write a run's student for deployment

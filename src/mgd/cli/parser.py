@@ -5,14 +5,15 @@ import difflib
 import logging
 import shutil
 import textwrap
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
+from mgd.cli.given import images_of_run, is_network, options_in, words
 from mgd.engine.options.checks import TEACHER_OPTIONS, check_teacher_is_used
-from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig, read_yaml
-from mgd.engine.options.option import Command, Option, Switch, options_of
+from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig
+from mgd.engine.options.option import Command, Option, options_of
 from mgd.errors import InputError
 from mgd.models import NAMES
 from mgd.runfolder import names
@@ -76,7 +77,8 @@ class RunParser(Parser):
     ):
         end = f"example:\n  {example}\n\n"
         end += _NAMES if everything else f"mgd {command} --help-all lists every option."
-        usage = f"mgd {command} DATA [options]"
+        place = "DATA|RUN|FILE" if command == "evaluate" else "DATA"
+        usage = f"mgd {command} {place} [options]"
         super().__init__(
             f"mgd {command}", usage=usage, description=text, epilog=end, add_help=False
         )
@@ -116,9 +118,13 @@ class RunParser(Parser):
         """
         given = values = self._parse(arguments)
         if "config" in given:
-            in_file = _options_in(Path(given["config"]), given)
-            values = self._parse([*_words(in_file), *arguments])
+            in_file = options_in(Path(given["config"]), given)
+            values = self._parse([*words(in_file), *arguments])
             values.setdefault("data", str(in_file.get("data") or ""))
+        elif self.command == "evaluate" and is_network(given):
+            in_file = images_of_run(Path(given["data"]))
+            values = {**self._parse([*words(in_file)]), **given, "student_resume": given["data"]}
+            values["data"] = str(in_file["data"])
         if not values.get("data"):
             where = f", or 'data' in {given['config']}" if "config" in given else ""
             self.error(f"the following arguments are required: DATA{where}")
@@ -221,66 +227,3 @@ def _read(item: Option, text: str) -> Any:
         return item.read(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"'{text}' is not usable, give {item.needed}") from error
-
-
-_BY_KEY = {key: option for option in OPTIONS.values() for key in option.keys}
-
-
-def _options_in(path: Path, given: Collection[str]) -> dict[str, Any]:
-    """Reads a YAML file of options, such as a run's `args.yaml`.
-
-    Args:
-        path: The file.
-        given: Names of the options on the command line, which win.
-
-    Returns:
-        The file's values by the option's field.
-    """
-    content = read_yaml(path, "-c")
-    if not isinstance(content, dict):
-        raise InputError(f"-c {path} holds no options; write one `name: value` a line")
-    keys: dict[str, Any] = {}
-    for key, value in content.items():
-        name = _option_named(path, key).name
-        if name in keys:
-            raise InputError(
-                f"-c {path}: '{keys[name]}' and '{key}' are the same option; keep one of the two"
-            )
-        keys[name] = key
-        if name in ("arch", "teacher") and name not in given and is_code(str(value)):
-            raise InputError(
-                f"-c {path}: {key} '{value}' would run code named in a file; "
-                f"give --{key} on the command line"
-            )
-    return {name: content[key] for name, key in keys.items()}
-
-
-def _words(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yields a file's options as command-line words; DATA, which is no flag, is left out."""
-    for name, value in values.items():
-        item = OPTIONS[name]
-        if name == "data" or value is None or value == "" or (item.kind is bool and not value):
-            continue
-        if item.kind is bool and value is True:
-            yield item.flag
-            continue
-        if isinstance(value, bool) and item.choices == get_args(Switch):
-            value = int(value)
-        # One word, so that neither a dash in a value nor a list takes in what stands beside it.
-        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield f"{item.flag}={text}"
-
-
-def _option_named(path: Path, key: Any) -> Option:
-    name = str(key).replace("_", "-")
-    if name not in _BY_KEY:
-        near = difflib.get_close_matches(name, _BY_KEY, n=1)
-        nearest = f"; nearest: {near[0]}" if near else "; mgd distill --help-all lists them all"
-        raise InputError(f"-c {path}: unknown option '{key}'{nearest}")
-    return _BY_KEY[name]
-
-
-def is_code(name: str) -> bool:
-    """Tells whether a network's name would import a module of the user's."""
-    source, colon, _ = name.partition(":")
-    return bool(colon) and source not in ("torchvision", "timm")

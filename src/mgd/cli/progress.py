@@ -1,11 +1,14 @@
 """Progress on the terminal: a live line for the epoch, two lasting ones for each done."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mgd.cli.lines import accuracies, decimals, folded
+from mgd.data.check import Watch
 from mgd.engine.loop.runlog import Reporter
 from mgd.runfolder import EpochRecord
 
@@ -16,11 +19,33 @@ class RichReporter(Reporter):
     def __init__(self) -> None:
         self._console: Console | None = None
         self._progress: Progress | None = None
+        self._bar: TaskID | None = None
         self._steps = self._epoch = self._epochs = self._images = 0
+        self._announced: set[str] = set()
 
     def message(self, text: str) -> None:
         """Prints one line."""
         self._terminal().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def watch(self, text: str) -> Watch:
+        """Returns what draws a bar while it passes items on; a log has a line the first time."""
+        return partial(self._watched, text)
+
+    def _watched(self, text: str, items: Iterable[Any], number: int) -> Iterator[Any]:
+        if not self._terminal().is_terminal:
+            if text not in self._announced:
+                self.message(f"{text} ...")
+            self._announced.add(text)
+            yield from items
+            return
+        progress = self._live()
+        task = progress.add_task(text, total=number, values=f"of {number} batches")
+        try:
+            for item in items:
+                yield item
+                progress.advance(task)
+        finally:
+            progress.remove_task(task)
 
     def start(self, images: int) -> None:
         """Keeps over how many images the accuracy of an epoch is."""
@@ -29,6 +54,12 @@ class RichReporter(Reporter):
     def start_epoch(self, epoch: int, epochs: int, steps: int, done: int) -> None:
         """Moves the bar, which counts the steps of the whole run, to this epoch."""
         self._epoch, self._epochs, self._steps = epoch, epochs, steps
+        if self._bar is None:
+            self._bar = self._live().add_task("", total=epochs * steps, values="")
+        self._show(done, "")
+
+    def _live(self) -> Progress:
+        """Returns the one display, which all bars share."""
         if self._progress is None:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -41,8 +72,7 @@ class RichReporter(Reporter):
                 disable=not self._terminal().is_terminal,
             )
             self._progress.start()
-            self._progress.add_task("", total=epochs * steps, values="")
-        self._show(done, "")
+        return self._progress
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Updates the bar."""
@@ -53,9 +83,9 @@ class RichReporter(Reporter):
         )
 
     def _show(self, done: int, values: str) -> None:
-        if self._progress is not None:
-            self._progress.update(
-                self._progress.task_ids[0],
+        if self._bar is not None:
+            self._live().update(
+                self._bar,
                 completed=self._epoch * self._steps + done,
                 description=f"epoch {self._epoch + 1}/{self._epochs}",
                 values=values,

@@ -18,6 +18,7 @@ from mgd.runfolder import (
     Evaluation,
     MeasuredNetwork,
     free_folder,
+    is_run,
     write_bad_images,
     write_evaluation,
 )
@@ -57,7 +58,7 @@ def _evaluate(
     }
     folder = Path(config.output.output)
     if fabric.is_global_zero:
-        folder = free_folder(folder, config.output.experiment or f"evaluate-{config.run_name}")
+        folder = free_folder(folder, config.output.experiment or f"evaluate-{_name(config)}")
         measured = [_measured(title, *result) for title, result in found.items()]
         every = [scores for _, scores in found.values()]
         write_evaluation(
@@ -70,6 +71,12 @@ def _evaluate(
             reporter.message(write_bad_images(folder, bad_images))
     reporter.close()
     return {title: scores for title, (_, scores) in found.items()}, folder
+
+
+def _name(config: RunConfig) -> str:
+    """Returns the name of the run that is measured, or else one made of its network's."""
+    run = Path(config.networks.student_resume).parent
+    return run.name if config.networks.student_resume and is_run(run) else config.run_name
 
 
 def _measure(pipeline: Pipeline, title: str, network: Classifier, reporter: Reporter) -> Scores:

@@ -71,7 +71,7 @@ class View:
         >>> view(photo).shape
         torch.Size([3, 32, 32])
         >>> print(view)
-        32 px, center 100 %, bilinear, mean 0.485 0.456 0.406, std 0.229 0.224 0.225
+        32 px, center 100 %, bilinear, mean and std of ImageNet
     """
 
     mean: tuple[float, ...] = MEAN
@@ -224,10 +224,13 @@ class View:
         return seen
 
     def __str__(self) -> str:
+        values = f"mean {_numbers(self.mean)}, std {_numbers(self.std)}"
+        if (self.mean, self.std) == (MEAN, STD):
+            values = "mean and std of ImageNet"
         colour = "" if self.colour == "RGB" else f", {self.colour}"
         return (
             f"{self.size} px, {self.crop} {100 * self.crop_pct:.3g} %, {self.interpolation}, "
-            f"mean {_numbers(self.mean)}, std {_numbers(self.std)}{colour}"
+            f"{values}{colour}"
         )
 
 

@@ -10,7 +10,8 @@ from mgd.engine.loop.evaluation import Scores
 from mgd.engine.tasks.classifiers import Classifier, Classifiers
 from mgd.errors import InputError
 
-_WIDTH = 80
+WIDTH = 80
+"""Columns of a terminal that every line fits."""
 _LOOKED_AT = 16
 """Images whose size is read, spread over the training images."""
 
@@ -45,7 +46,7 @@ def network_lines(title: str, classifier: Classifier) -> Iterator[str]:
 def _lines(title: str, text: str) -> list[str]:
     return textwrap.wrap(
         text,
-        _WIDTH,
+        WIDTH,
         initial_indent=f"{title:9}",
         subsequent_indent=" " * 9,
         break_long_words=False,
@@ -54,7 +55,7 @@ def _lines(title: str, text: str) -> list[str]:
 
 
 def _shortened(line: str) -> str:
-    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1].rstrip(', ')}…"
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1].rstrip(', ')}…"
 
 
 def enlarging_warning(split: Split, classifiers: Sequence[Classifier]) -> str:

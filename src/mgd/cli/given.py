@@ -1,0 +1,99 @@
+"""Options given elsewhere than on the command line: in a YAML file, or in a run folder."""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from mgd.engine.options.config import OPTIONS, read_yaml
+from mgd.engine.options.option import Option, Switch
+from mgd.errors import InputError
+from mgd.models import is_code
+from mgd.runfolder import is_run, names
+
+_IMAGES = ("data", "holdout", "train_images", "seed", "skip_bad_images", "bit_depth")
+"""Options of a run that say which images it was trained and chosen on."""
+
+
+def is_network(given: Mapping[str, Any]) -> bool:
+    """Tells whether a network stands in the place of DATA: a run folder, or a file."""
+    place = Path(given.get("data", ""))
+    return "student_resume" not in given and (is_run(place) or place.is_file())
+
+
+def images_of_run(place: Path) -> dict[str, Any]:
+    """Returns the options that say which images a run is measured on.
+
+    Args:
+        place: The run folder, or a file in it.
+
+    Raises:
+        InputError: If the file lies in no run folder: nothing says on which images to measure it.
+    """
+    folder = place if is_run(place) else place.parent
+    if not is_run(folder):
+        raise InputError(
+            f"'{place}' is a file, and no folder of images; to measure a network give both: "
+            f"mgd evaluate DATA --model {place}"
+        )
+    values = options_in(folder / names.ARGS, given=("arch", "teacher"))
+    if not values.get("data"):
+        raise InputError(f"'{folder / names.ARGS}' names no data; give it: mgd evaluate DATA")
+    return {name: value for name, value in values.items() if name in _IMAGES}
+
+
+_BY_KEY = {key: option for option in OPTIONS.values() for key in option.keys}
+
+
+def options_in(path: Path, given: Collection[str]) -> dict[str, Any]:
+    """Reads a YAML file of options, such as a run's `args.yaml`.
+
+    Args:
+        path: The file.
+        given: Names of the options on the command line, which win.
+
+    Returns:
+        The file's values by the option's field.
+    """
+    content = read_yaml(path, "-c")
+    if not isinstance(content, dict):
+        raise InputError(f"-c {path} holds no options; write one `name: value` a line")
+    keys: dict[str, Any] = {}
+    for key, value in content.items():
+        name = _option_named(path, key).name
+        if name in keys:
+            raise InputError(
+                f"-c {path}: '{keys[name]}' and '{key}' are the same option; keep one of the two"
+            )
+        keys[name] = key
+        if name in ("arch", "teacher") and name not in given and is_code(str(value)):
+            raise InputError(
+                f"-c {path}: {key} '{value}' would run code named in a file; "
+                f"give --{key} on the command line"
+            )
+    return {name: content[key] for name, key in keys.items()}
+
+
+def words(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yields a file's options as command-line words; DATA, which is no flag, is left out."""
+    for name, value in values.items():
+        item = OPTIONS[name]
+        if name == "data" or value is None or value == "" or (item.kind is bool and not value):
+            continue
+        if item.kind is bool and value is True:
+            yield item.flag
+            continue
+        if isinstance(value, bool) and item.choices == get_args(Switch):
+            value = int(value)
+        # One word, so that neither a dash in a value nor a list takes in what stands beside it.
+        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield f"{item.flag}={text}"
+
+
+def _option_named(path: Path, key: Any) -> Option:
+    name = str(key).replace("_", "-")
+    if name not in _BY_KEY:
+        near = difflib.get_close_matches(name, _BY_KEY, n=1)
+        nearest = f"; nearest: {near[0]}" if near else "; mgd distill --help-all lists them all"
+        raise InputError(f"-c {path}: unknown option '{key}'{nearest}")
+    return _BY_KEY[name]
