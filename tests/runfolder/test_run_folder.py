@@ -82,7 +82,7 @@ def test_earlier_options_are_kept_in_the_order_of_their_places(tmp_path):
     folder = make(tmp_path, lr=4)
     places = [(2, 0), (2, 10), (10, 0)]
     for lr, place in enumerate(places, start=1):
-        path = folder.keep_options_before(*place, {**OPTIONS, "lr": lr, "old": 1})
+        path = folder.go_on(*place, {**OPTIONS, "lr": lr, "old": 1})
         assert path.name == f"args-until-epoch-{place[0]}-step-{place[1]}.yaml"
         assert yaml.safe_load(path.read_text()) == {**OPTIONS, "lr": lr, "old": 1}
     changes = read_changes(tmp_path)
@@ -100,10 +100,10 @@ def read_run_with_an_epoch(folder):
 def test_earlier_options_of_epochs_that_are_trained_again_are_dropped(tmp_path):
     folder = make(tmp_path)
     for place in [(2, 0), (2, 10), (10, 0)]:
-        folder.keep_options_before(*place, {**OPTIONS, "size": place[0]})
-    assert folder.keep_options_before(2, 5, None) is None
+        folder.go_on(*place, {**OPTIONS, "size": place[0]})
+    assert folder.go_on(2, 5, None) is None
     assert [(change.epoch, change.step) for change in read_changes(tmp_path)] == [(2, 0)]
-    folder.keep_options_before(0, 0, None)
+    folder.go_on(0, 0, None)
     folder.close()
     assert os.listdir(tmp_path).count("args.yaml") == len(list(tmp_path.glob("args*")))
 

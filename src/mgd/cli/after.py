@@ -41,7 +41,8 @@ def report(arguments: Sequence[str]) -> None:
         "-o", "--output", help=f"the page; default: {names.REPORT} in the run, or beside several"
     )
     given = parser.parse_args(arguments)
-    folders = [Path(folder) for folder in given.runs]
+    # The page of an earlier time, which `runs/*` names as well, is no run.
+    folders = [Path(folder) for folder in given.runs if Path(folder).name != names.REPORT]
     evaluations = [read_evaluation(folder) for folder in folders if is_evaluation(folder)]
     runs = [read_run(folder) for folder in folders if not is_evaluation(folder)]
     home = folders[0] if len(folders) == 1 else folders[0].parent

@@ -90,6 +90,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
     log = RunLog(path, config) if fabric.is_global_zero else None
     trainer: Trainer | None = None
+    has_begun = False
     try:
         splits = _cut(config, splits, classifiers, log, reporter)
         pipeline = Pipeline(config, fabric, splits, classifiers)
@@ -106,12 +107,13 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             start -= sum(record.seconds for record in read_epochs(path))
             if config.output.resume not in ("", "auto"):
                 _adopt_best(trainer.progress, path, Path(config.output.resume).parent)
+        has_begun = True
         trainer.fit(log, teacher)
         outcome = _finish(trainer, path, teacher, start)
         if log is not None:
             log.write_result(_result(outcome))
     except InputError:
-        if log is not None and trainer is None:
+        if log is not None and not has_begun:
             log.discard()
         raise
     finally:

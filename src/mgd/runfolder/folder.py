@@ -1,7 +1,6 @@
 """The run folder as the run that writes it sees it."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -45,7 +44,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, options: Mapping[str, Any], columns: Sequence[str] = ()):
-        self.path, self.columns = path, list(columns)
+        self.path, self.options, self.columns = path, options, list(columns)
         self._is_new = not path.exists()
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +55,9 @@ class RunFolder:
             ) from error
         try:
             remove_leftovers(path)
-            self._write_options(names.ARGS, options)
+            # A run that goes on says what it was made with until it is sure that it can.
+            if not (path / names.ARGS).exists():
+                self._write_options(names.ARGS, options)
         except BaseException:  # whatever it is, the folder must not stay locked
             self._lock.release()
             raise
@@ -72,33 +73,32 @@ class RunFolder:
         """
         if not self._is_new:
             return
-        for name in (names.ARGS, names.BAD_IMAGES, names.LOCK):
-            (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / names.TENSORBOARD, ignore_errors=True)
-        with suppress(OSError):  # not empty: somebody else keeps something in it
+        with suppress(OSError):  # somebody else keeps something in it, or holds the lock's file
+            for name in (names.ARGS, names.SUMMARY, names.BAD_IMAGES, names.LOCK):
+                (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
 
-    def keep_options_before(
-        self, epoch: int, step: int, options: Mapping[str, Any] | None
-    ) -> Path | None:
-        """Keeps the options of what was trained so far, and drops those of what is trained again.
+    def go_on(self, epoch: int, step: int, earlier: Mapping[str, Any] | None) -> Path | None:
+        """Writes the options from here on, keeps earlier ones, drops those that are undone.
 
         Args:
             epoch: The run goes on here,
             step: after so many steps of this epoch.
-            options: With which it came here; None if it goes on with the same.
+            earlier: The options with which it came here, if they were others.
 
         Returns:
-            The file with these options.
+            The file with the earlier options.
         """
         for place, path in earlier_args(self.path).items():
             if place >= (epoch, step):
                 path.unlink()
-        if options is None:
-            return None
-        name = names.EARLIER_ARGS.format(epoch, step)
-        self._write_options(name, options)
-        return self.path / name
+        kept = None
+        if earlier is not None:
+            name = names.EARLIER_ARGS.format(epoch, step)
+            self._write_options(name, earlier)
+            kept = self.path / name
+        self._write_options(names.ARGS, self.options)
+        return kept
 
     def add_epoch(self, record: EpochRecord) -> None:
         """Adds an epoch to the summary."""

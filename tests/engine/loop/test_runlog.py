@@ -69,7 +69,8 @@ def test_without_tensorboard_there_are_no_events(tmp_path, monkeypatch):
 @pytest.mark.parametrize("tensorboard", [0, 1])
 def test_the_log_writes_events_where_asked_for(tmp_path, tensorboard):
     config = RunConfig().replace(tensorboard=tensorboard, data="digits")
-    log = RunLog(tmp_path / "run", config, COLUMNS)
+    log = RunLog(tmp_path / "run", config)
+    log.columns = COLUMNS
     record = epoch_record({**MEANS, **PACE}, STUDENT, TEACHER, **OTHERS)
     log.add_epoch(record)
     log.close()

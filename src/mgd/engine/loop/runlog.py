@@ -6,7 +6,7 @@ from typing import Any
 
 from mgd.data.check import Watch, unwatched
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.loop.events import open_events
+from mgd.engine.loop.events import EventLog, open_events
 from mgd.engine.options.config import RunConfig
 from mgd.runfolder import EpochRecord, RunFolder
 
@@ -55,11 +55,14 @@ class RunLog(RunFolder):
 
     def __init__(self, path: Path, config: RunConfig):
         super().__init__(path, config.flat())
-        self._events = open_events(path) if config.output.tensorboard else None
+        self._has_events = bool(config.output.tensorboard)
+        self._events: EventLog | None = None
 
     def add_epoch(self, record: EpochRecord) -> None:
         """Adds an epoch to the summary and to TensorBoard."""
         super().add_epoch(record)
+        if self._has_events and self._events is None:
+            self._events = open_events(self.path)
         if self._events is not None:
             self._events.add_epoch(record)
 

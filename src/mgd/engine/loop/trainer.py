@@ -94,7 +94,7 @@ class Trainer:
     def _note_changes(self, log: RunLog) -> None:
         """Keeps the options that a resumed run had before, and tells which are others now."""
         place = self.progress.epoch, self.progress.step
-        earlier = log.keep_options_before(*place, self.state.earlier)
+        earlier = log.go_on(*place, self.state.earlier)
         if earlier is not None:
             logger.warning(
                 "the run goes on with other options: %s; to keep its own, stop it and resume with "
