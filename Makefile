@@ -59,7 +59,7 @@ evidence: $(INSTALLED)
 	    $(if $(AGAIN),--again)
 
 bench: $(INSTALLED)
-	for name in step flags matching online loader epoch tables; do \
+	for name in step flags matching online loader epoch views tables; do \
 	    $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
 docs: $(INSTALLED)

@@ -2,6 +2,7 @@
 
 import json
 
+from benchmarks import views
 from benchmarks.common import PAIRS, RESULTS
 from benchmarks.tables import PAGE, SPEED, page, speed_page
 from benchmarks.targets import IMAGENET, TRACKED, targets, update_share
@@ -20,6 +21,18 @@ def test_a_changed_figure_would_be_seen():
     changed["step"]["pairs"]["resnet50 -> mobilenet_v1"]["memory"] = 9.99
     assert page(changed) != PAGE.read_text()
     assert speed_page(SPEED.read_text(), changed) != SPEED.read_text()
+
+
+def test_the_page_of_views_is_that_of_the_results():
+    text = views.PAGE.read_text()
+    assert views.page(text, RESULTS_NOW["views"]) == text, f"run `{views.COMMAND}`"
+    assert RESULTS_NOW["views"]["accuracy"].keys() == views.SHOWN.keys()
+
+
+def test_every_wrong_view_of_the_benchmark_is_shown_to_the_network():
+    found = views.measure(rounds=1, epochs=0)
+    assert found.keys() == views.SHOWN.keys()
+    assert all(0 <= accuracy <= 100 for (accuracy,) in found.values())
 
 
 def test_targets_name_every_pair_and_say_what_was_not_measured():

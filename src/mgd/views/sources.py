@@ -44,19 +44,22 @@ def read_view(source: Any) -> Published:
     """
     if isinstance(source, str):
         return _of_name(source)
-    kind = type(source).__name__
+    return _of_object(type(source).__name__, source)
+
+
+def _of_object(name: str, source: Any) -> Published:
     for attribute in ("pretrained_cfg", "data_config"):  # of timm's networks; of its processor
         if isinstance(config := getattr(source, attribute, None), Mapping):
-            return _of_timm(kind, config, source)
+            return _of_timm(name, config, source)
     source = getattr(source, "image_processor", source)  # of a processor of images and texts
     if hasattr(source, "do_resize"):
-        return Published(kind, processor_plain(source), shown_by(source))
+        return Published(name, processor_plain(source), shown_by(source))
     if isinstance(source, torchvision.models.WeightsEnum):
-        return _of_torchvision(str(source), source.transforms())
-    if all(hasattr(source, name) for name in ("crop_size", "resize_size", "mean", "std")):
-        return _of_torchvision(kind, source)
+        name, source = str(source), source.transforms()
+    if all(hasattr(source, value) for value in ("crop_size", "resize_size", "mean", "std")):
+        return _of_torchvision(name, source)
     raise InputError(
-        f"a {kind} does not tell how it sees an image; give the name of a published network, its "
+        f"a {name} does not tell how it sees an image; give the name of a published network, its "
         "timm network, torchvision weights or Hugging Face image processor, or "
         "mgd.View(mean, std, size)"
     )
@@ -67,8 +70,7 @@ def _of_name(name: str) -> Published:
     if library == "timm" and colon:
         return _of_timm(name, _timm_config(rest))
     if library == "hf" and colon:
-        processor = load_processor(rest)
-        return read_view(processor)._replace(name=name)
+        return _of_object(name, load_processor(rest))
     if library == "torchvision" and colon:
         return _of_torchvision_name(name, rest)
     if colon:

@@ -29,9 +29,9 @@ def _read_choice(choices: tuple[str, ...], name: str, value: Any) -> str:
 
 def read_size(name: str, value: Any) -> int:
     """Reads a side in pixels."""
-    if not _is_number(value, Integral, 1, MOST_PIXELS):
+    if not _is_number(value, Integral, 2, MOST_PIXELS):
         raise InputError(
-            f"`{name}` (={reprlib.repr(value)}) must be a whole number of pixels from 1 to "
+            f"`{name}` (={reprlib.repr(value)}) must be a whole number of pixels from 2 to "
             f"{MOST_PIXELS}"
         )
     return int(value)

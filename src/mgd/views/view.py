@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -51,7 +51,7 @@ class View:
         mean: Subtracted from each colour, where white is 1; from 0 to 1. One value for each
             channel, in the order of the channels.
         std: Divides each colour after that; from 0.0001 to 10.
-        size: Height and width that the network takes, in pixels; from 1 to 4096.
+        size: Height and width that the network takes, in pixels; from 2 to 4096.
         interpolation: How an image is resized: "nearest", "bilinear" or "bicubic".
         crop_pct: Share of the resized image's side that evaluation keeps, from 0.01 to 2: the side
             is `floor(size / crop_pct)` before the centre of `size` is cut out. Above 1 the image
@@ -74,8 +74,8 @@ class View:
         32 px, center 100 %, bilinear, mean and std of ImageNet
     """
 
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
+    mean: Sequence[float] = MEAN
+    std: Sequence[float] = STD
     size: int = 224
     interpolation: Interpolation = "bilinear"
     crop_pct: float = 0.875
@@ -84,7 +84,7 @@ class View:
 
     def __post_init__(self) -> None:
         for name, read in _READERS.items():
-            # Frozen, and a list becomes a tuple here.
+            # Frozen for all others. A list becomes a tuple, so that a view can be a key.
             object.__setattr__(self, name, read(name, getattr(self, name)))
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.num_channels:
@@ -92,10 +92,11 @@ class View:
                     f"`{name}` (={_numbers(getattr(self, name))}) must have {self.num_channels} "
                     f"values, one for each channel of {self.colour}"
                 )
-        if self.resized > MOST_PIXELS:
+        # torch cannot resize bytes to a single pixel.
+        if not 2 <= self.resized <= MOST_PIXELS:
             raise InputError(
                 f"`crop_pct` (={self.crop_pct:g}) makes an image of {self.resized} px before the "
-                f"crop to `size` (={self.size}); at most {MOST_PIXELS} px are possible"
+                f"crop to `size` (={self.size}); 2 to {MOST_PIXELS} px are possible"
             )
 
     @property
@@ -113,13 +114,13 @@ class View:
     def from_network(cls, source: Any) -> "View":
         """Reads the view that a network was published with.
 
+        A source that can be called shows two images, which the view must show in the same way. So
+        a step that no view has is refused.
+
         Args:
             source: A name as in `mgd.create_model` (`timm:NAME`, `torchvision:NAME`, or a built-in
                 one), or `hf:NAME` for a processor of Hugging Face; a timm network; the transforms
                 or weights of torchvision; or an image processor of Hugging Face.
-
-        What the library shows its network is compared with what the view gives, on two images,
-        where the source can be called. So a step that a view does not have is found.
 
         Raises:
             InputError: If nothing tells the view, no view shows the same images, or the package
@@ -199,7 +200,7 @@ class View:
         resized = images_.resize(image, [height, width], self.mode, antialias=True)
         rows, columns = max(0, self.size - height), max(0, self.size - width)
         padding = [columns // 2, rows // 2, columns - columns // 2, rows - rows // 2]
-        colour = self.mean if self.colour == "RGB" else self.mean[::-1] * (3 // len(self.mean))
+        colour = self.mean if self.colour == "RGB" else (*self.mean[::-1],) * (3 // len(self.mean))
         framed: Tensor = images_.pad(resized, padding, [round(255 * value) for value in colour])
         return framed
 
@@ -215,7 +216,7 @@ class View:
         """Returns an image as the network takes it in evaluation.
 
         Args:
-            image: uint8 (3, H, W) in RGB, as `torchvision.io.decode_image(path, "RGB")` gives it.
+            image: uint8 (3, H, W) in RGB.
 
         Returns:
             float32 (C, size, size), normalised.
@@ -278,7 +279,7 @@ class Preprocess(nn.Module):
         return seen.sub_(self.mean).div_(self.std)
 
 
-def _numbers(values: tuple[float, ...]) -> str:
+def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.4g}" for value in values)
 
 
