@@ -175,7 +175,7 @@ class View:
         return dataclasses.replace(self, **values)
 
     @property
-    def cut(self) -> tuple[int, str, str, float, tuple[float, ...]]:
+    def cut(self) -> tuple[object, ...]:
         """What `transform` depends on: two views that share it can share an image's pixels."""
         border = self.mean if self.crop == "border" else ()
         return self.size, self.interpolation, self.crop, self.crop_pct, border

@@ -16,7 +16,8 @@ class ViewConfig(Group):
         "auto",
         "width and height of the images that the student sees, in pixels. auto: the size kept with "
         "its weights, else that of the published network: 32 for CIFAR networks, 224 for most",
-        least=1,
+        least=2,
+        most=4096,
         brief="side of the square images, in pixels",
         train_text="width and height of the images that the network sees, in pixels. auto: the "
         "size kept with its weights, else that of the published network: 32 for CIFAR networks, "
@@ -41,9 +42,9 @@ class ViewConfig(Group):
     )
     crop_pct: float | None = option(
         None,
-        f"share of an image's side that evaluation keeps, from 0.01 to 1; {_OWN}",
+        f"share of an image's side that evaluation keeps, from 0.01 to 2; {_OWN}",
         least=0.01,
-        most=1,
+        most=2,
     )
     colour: Literal["", "RGB", "BGR", "L"] = option(
         "", "order of the colours that the network takes; L: grey; default: RGB"
@@ -52,7 +53,8 @@ class ViewConfig(Group):
         "auto",
         "width and height of the images that the teacher sees, in pixels. auto: the size kept "
         "with its weights, or that its weights were published with; else --size, if it is given",
-        least=1,
+        least=2,
+        most=4096,
         brief="the same of the teacher",
         commands=WITH_TEACHER,
     )
@@ -69,7 +71,7 @@ class ViewConfig(Group):
         "", "--crop of the teacher", commands=WITH_TEACHER
     )
     teacher_crop_pct: float | None = option(
-        None, "--crop-pct of the teacher", least=0.01, most=1, commands=WITH_TEACHER
+        None, "--crop-pct of the teacher", least=0.01, most=2, commands=WITH_TEACHER
     )
     teacher_colour: Literal["", "RGB", "BGR", "L"] = option(
         "", "--colour of the teacher", commands=WITH_TEACHER
