@@ -23,7 +23,6 @@ from mgd.engine.loop.opening import (
     opening_lines,
 )
 from mgd.engine.loop.pipeline import (
-    Part,
     Pipeline,
     augmentation,
     cut_splits,
@@ -99,7 +98,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             trainer.state.load_state_dict(state)
             place = trainer.progress
             reporter.message(f"going on with '{path}' at epoch {place.epoch}, step {place.step}")
-        teacher = _score_teacher(pipeline, classifiers, "valid", reporter)
+        teacher = _score_teacher(pipeline, classifiers, reporter)
         if log is not None:
             log.columns = trainer.columns
             log.keep_epochs_before(trainer.progress.epoch)
@@ -166,14 +165,14 @@ def _trainer(
 
 
 def _score_teacher(
-    pipeline: Pipeline, classifiers: Classifiers, part: Part, reporter: Reporter
+    pipeline: Pipeline, classifiers: Classifiers, reporter: Reporter
 ) -> Scores | None:
     """Measures the teacher, and warns of one that has nothing to teach."""
     teacher = classifiers.answering_teacher
     if teacher is None:
         return None
-    scores = pipeline.score(teacher, part, watch=reporter.watch("measuring the teacher"))
-    reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of {part}")
+    scores = pipeline.score(teacher, "valid", watch=reporter.watch("measuring the teacher"))
+    reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of valid")
     if warning := chance_warning(teacher, scores):
         logger.warning("%s", warning)
     return scores
@@ -204,7 +203,9 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
             task.student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
         ranks.share(task.student.state_dict().values())
         test = pipeline.score(task.classifiers.student, "test")
-        teacher = _score_teacher(pipeline, task.classifiers, "test", reporter)
+        if task.classifiers.answering_teacher is not None:
+            watch = reporter.watch("measuring the teacher")
+            teacher = pipeline.score(task.classifiers.answering_teacher, "test", watch=watch)
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
     images = len(pipeline.splits.valid)

@@ -100,7 +100,7 @@ def build_for(
     Raises:
         InputError: As `create_model` and `load_weights`.
     """
-    expected = len(metadata.classes) if metadata else num_classes
+    expected = len(metadata.classes) if metadata and metadata.classes else num_classes
     network = create_model(arch, expected)
     found = num_classes_of(weights, network, expected)
     if found != expected:

@@ -45,7 +45,7 @@ class RunFolder:
 
     def __init__(self, path: Path, options: Mapping[str, Any], columns: Sequence[str] = ()):
         self.path, self.options, self.columns = path, options, list(columns)
-        self._is_new = not path.exists()
+        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(path)
@@ -69,14 +69,16 @@ class RunFolder:
     def discard(self) -> None:
         """Removes a folder that this run has made, where the run could not begin.
 
-        The name is then free for the next try. A folder that was there before stays as it is.
+        The name is then free for the next try. A folder that was there before stays as it is;
+        one above it that was made for it goes too.
         """
-        if not self._is_new:
+        if self.path not in self._made:
             return
         with suppress(OSError):  # somebody else keeps something in it, or holds the lock's file
             for name in (names.ARGS, names.SUMMARY, names.BAD_IMAGES, names.LOCK):
                 (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+            for folder in self._made:
+                folder.rmdir()
 
     def go_on(self, epoch: int, step: int, earlier: Mapping[str, Any] | None) -> Path | None:
         """Writes the options from here on, keeps earlier ones, drops those that are undone.
