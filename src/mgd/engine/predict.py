@@ -67,26 +67,26 @@ def predict(
     remaining = iter(files)
     with telling_of_dead_workers():
         for images, _ in batches_of(loader):
-            found = _likeliest(shown, images.to(device), top_k, str(path), len(metadata.classes))
-            for likeliest in found:
+            for likeliest in _likeliest(shown, images.to(device), top_k, metadata, str(path)):
                 named = ((_name(metadata, place), value) for place, value in likeliest)
                 yield Prediction(next(remaining), tuple(named))
 
 
 @torch.inference_mode()
 def _likeliest(
-    network: nn.Module, images: Tensor, top_k: int, source: str, num_classes: int
+    network: nn.Module, images: Tensor, top_k: int, metadata: Metadata, source: str
 ) -> list[list[tuple[int, float]]]:
     """Returns the (class, probability) pairs of each image, the likeliest first.
 
     A file without names of classes has `num_classes` 0.
     """
     logits = logits_of(network(images)).float()
-    if logits.dim() != 2 or (num_classes and logits.shape[1] != num_classes):
-        needed = f"({len(images)}, {num_classes or 'classes'})"
+    if logits.dim() != 2:
+        raise InputError(f"'{source}' gives outputs {tuple(logits.shape)}, no scores of classes")
+    if metadata.classes and len(metadata.classes) != logits.shape[1]:
         raise InputError(
-            f"'{source}' gives outputs {tuple(logits.shape)}; needed are scores {needed}: one for "
-            "each class that it names"
+            f"'{source}' names {len(metadata.classes)} classes, but has {logits.shape[1]} outputs; "
+            "export it again"
         )
     found = logits.softmax(1).topk(min(top_k, logits.shape[1]))
     rows = zip(found.indices.tolist(), found.values.tolist(), strict=True)

@@ -91,15 +91,17 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     trainer: Trainer | None = None
     has_begun = False
     try:
-        splits = _cut(config, splits, classifiers, log, reporter)
+        splits, bad_images = _cut(config, splits, classifiers, reporter)
         pipeline = Pipeline(config, fabric, splits, classifiers)
         trainer = _trainer(fabric, config, pipeline, classifiers, reporter, path)
         if state is not None:
             trainer.state.load_state_dict(state)
             place = trainer.progress
             reporter.message(f"going on with '{path}' at epoch {place.epoch}, step {place.step}")
-        teacher = _score_teacher(pipeline, classifiers, reporter)
+        teacher = _judge_teacher(pipeline, classifiers, reporter)
         if log is not None:
+            if config.data.skip_bad_images:
+                reporter.message(write_bad_images(path, bad_images))
             log.columns = trainer.columns
             log.keep_epochs_before(trainer.progress.epoch)
             # What earlier processes of this run took counts as well.
@@ -128,19 +130,16 @@ def _cut(
     config: RunConfig,
     splits: Splits,
     classifiers: Classifiers,
-    log: RunLog | None,
     reporter: Reporter,
-) -> Splits:
-    """Cuts the data into the run's parts, and says what the run is made of."""
+) -> tuple[Splits, list[str]]:
+    """Cuts the data as `cut_splits` does, and says what the run is made of."""
     watch = reporter.watch("reading every image once")
     splits, bad_images = cut_splits(config, splits, classifiers.classes, watch)
     for line in opening_lines(config.data.data, splits, classifiers):
         reporter.message(line)
-    if config.data.skip_bad_images and log is not None:
-        reporter.message(write_bad_images(log.path, bad_images))
     if warning := enlarging_warning(splits.train, classifiers.every):
         logger.warning("%s", warning)
-    return splits
+    return splits, bad_images
 
 
 def _trainer(
@@ -164,10 +163,10 @@ def _trainer(
         raise
 
 
-def _score_teacher(
+def _judge_teacher(
     pipeline: Pipeline, classifiers: Classifiers, reporter: Reporter
 ) -> Scores | None:
-    """Measures the teacher, and warns of one that has nothing to teach."""
+    """Measures the teacher before it teaches, and warns of one that has nothing to teach."""
     teacher = classifiers.answering_teacher
     if teacher is None:
         return None

@@ -55,13 +55,15 @@ class Metadata:
         Raises:
             InputError: If a value is missing or of another kind.
         """
-        fault = _fault(values)
-        if fault:
+        try:
+            if fault := _fault(values):
+                raise InputError(fault)
+            view = View.from_plain(values["view"])
+        except InputError as error:
             raise InputError(
-                f"'{source}': what it says of the network is unusable: {fault}; use another copy "
+                f"'{source}': what it says of the network is unusable: {error}; use another copy "
                 "of the file"
-            )
-        view = View.from_plain(values["view"])
+            ) from error
         return cls(arch=values["arch"], classes=tuple(values["classes"]), view=view)
 
     @classmethod

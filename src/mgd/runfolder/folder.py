@@ -1,6 +1,7 @@
 """The run folder as the run that writes it sees it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -47,6 +48,7 @@ class RunFolder:
         self.path, self.options, self.columns = path, options, list(columns)
         self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
+            self._found = set() if path in self._made else set(os.listdir(path))
             path.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(path)
         except OSError as error:
@@ -67,15 +69,12 @@ class RunFolder:
         self._write_epochs([each for each in read_epochs(self.path) if each.epoch < epoch])
 
     def discard(self) -> None:
-        """Removes a folder that this run has made, where the run could not begin.
+        """Removes the files and folders that this run has made, where the run could not begin.
 
-        The name is then free for the next try. A folder that was there before stays as it is;
-        one above it that was made for it goes too.
+        The name is then free for the next try. Whatever was there before stays as it is.
         """
-        if self.path not in self._made:
-            return
         with suppress(OSError):  # somebody else keeps something in it, or holds the lock's file
-            for name in (names.ARGS, names.SUMMARY, names.BAD_IMAGES, names.LOCK):
+            for name in {names.ARGS, names.SUMMARY, names.BAD_IMAGES, names.LOCK} - self._found:
                 (self.path / name).unlink(missing_ok=True)
             for folder in self._made:
                 folder.rmdir()

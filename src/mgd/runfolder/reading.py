@@ -82,14 +82,12 @@ def read_run(folder: str | Path) -> Run:
         >>> read_run("/nowhere")
         Traceback (most recent call last):
         ...
-        mgd.errors.InputError: '/nowhere' is no run folder (no args.yaml and summary.csv); give ...
+        mgd.errors.InputError: '/nowhere' is no run folder (no args.yaml); give one below --output
     """
     folder = Path(folder)
-    if not (folder / names.ARGS).is_file() or not (folder / names.SUMMARY).is_file():
-        raise InputError(
-            f"'{folder}' is no run folder (no {names.ARGS} and {names.SUMMARY}); give one below "
-            "--output"
-        )
+    # The summary is missing until the training begins.
+    if not (folder / names.ARGS).is_file():
+        raise InputError(f"'{folder}' is no run folder (no {names.ARGS}); give one below --output")
     return Run(
         folder=folder,
         options=read_options(folder / names.ARGS),

@@ -104,11 +104,11 @@ def chance_warning(teacher: Classifier, scores: Scores) -> str:
     """Returns a warning where a teacher is no better than chance; else an empty text.
 
     Chance is the accuracy of always answering the most frequent class. Two standard errors are
-    allowed for, as few images may be answered right by luck.
+    allowed for, as few images may be answered right by luck. All answers right is never chance.
     """
     chance = max(all_ for _, all_ in scores.per_class) / max(scores.images, 1)
     luck = 2 * math.sqrt(chance * (1 - chance) / max(scores.images, 1))
-    if scores.top1 > 100 * (chance + luck):
+    if scores.top1 > min(100 * (chance + luck), 99.9):
         return ""
     return (
         f"WARNING: the teacher {teacher.name} ({teacher.weights}) is no better than chance: "

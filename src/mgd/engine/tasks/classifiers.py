@@ -56,7 +56,8 @@ class Classifier:
     def answers(self, output: Any) -> Tensor:
         """Returns the scores of the run's classes (B, K) in what the network returned."""
         scores = logits_of(output)
-        return scores if self.columns is None else scores[:, self.columns]
+        # DataParallel asks for them on several devices.
+        return scores if self.columns is None else scores[:, self.columns.to(scores.device)]
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def build_classifiers(
     distils = config.distillation.distiller != "none"
     if not (named if config.output.evaluate else distils):
         return Classifiers(student, None, order)
-    teacher = _teacher(config, order, student.view, device)
+    teacher = _teacher(config, order, student.view, augment, device)
     _to(teacher.network, device, config)
     if teacher.no_answers and (config.output.evaluate or _asks_for_logits(config)):
         raise InputError(
@@ -164,16 +165,9 @@ def _student(
             classes = metadata.classes
         weights = path
     elif path:
-        _check_trainable(path)
-        state, metadata = read_trained(path)
-        network = create_model(name, len(classes))
-        same = metadata is not None and set(metadata.classes) == set(classes)
-        if metadata is not None and same:
+        network, metadata = _to_go_on_with(name, path, classes)
+        if metadata is not None and set(metadata.classes) == set(classes):
             classes = metadata.classes
-        # A head for other classes is no start, even where there are as many of them.
-        is_other = metadata is not None and metadata.classes and not same
-        head = _head(name, len(classes)) if is_other else ()
-        load_backbone(network, state, path, head)
         weights = path
     else:
         pretrained = options.use_pretrained == 1 or options.pretrained
@@ -181,15 +175,32 @@ def _student(
         weights = "published weights" if pretrained else "random weights"
     view, view_from = own_view(name, network, metadata)
     given = config.views.given("student")
-    view, view_from = _with_given(view, view_from, given)
-    is_crop_known = metadata is not None or given.keys() & {"crop", "crop_pct"}
-    if not is_crop_known and random_changes(augment, view.size) != "imagenet":
-        view = view.replace(crop="squash", crop_pct=1.0)
+    view, view_from = _with_given(view, view_from, given, "student")
+    if metadata is None and not given.keys() & {"crop", "crop_pct"}:
+        view = _as_trained(view, augment)
     return Classifier(name, network, view, weights, view_from), classes
 
 
+def _to_go_on_with(
+    name: str, path: str, classes: tuple[str, ...]
+) -> tuple[nn.Module, Metadata | None]:
+    """Creates a network for classes, with the weights of a file."""
+    _check_trainable(path)
+    state, metadata = read_trained(path)
+    network = create_model(name, len(classes))
+    known = metadata.classes if metadata is not None else ()
+    # A head for other classes is no start, even where there are as many of them.
+    is_other = len(known) == len(classes) and set(known) != set(classes)
+    load_backbone(network, state, path, _head(name, network, len(classes)) if is_other else ())
+    return network, metadata
+
+
 def _teacher(
-    config: RunConfig, classes: tuple[str, ...], student: View, device: torch.device
+    config: RunConfig,
+    classes: tuple[str, ...],
+    student: View,
+    augment: Augment,
+    device: torch.device,
 ) -> Classifier:
     name, path = config.teacher_name, config.networks.teacher_resume
     metadata: Metadata | None = None
@@ -216,11 +227,13 @@ def _teacher(
     if metadata is not None and metadata.classes:
         columns, no_answers = columns_of(metadata.classes, classes, device)
     view, view_from = own_view(name, network, metadata)
-    if metadata is None and weights != "published weights" and config.views.size != "auto":
-        # Nothing says at which size these weights were trained.
-        view = view.replace(size=student.size, crop=student.crop, crop_pct=student.crop_pct)
-        view_from = "size and crop as the student's"
-    view, view_from = _with_given(view, view_from, config.views.given("teacher"))
+    if metadata is None and weights != "published weights":
+        # Nothing says how these weights were trained.
+        view = _as_trained(view, augment)
+        if config.views.size != "auto":
+            view = view.replace(size=student.size, crop=student.crop, crop_pct=student.crop_pct)
+            view_from = "size and crop as the student's"
+    view, view_from = _with_given(view, view_from, config.views.given("teacher"), "teacher")
     return Classifier(name, network, view, weights, view_from, columns, no_answers)
 
 
@@ -250,19 +263,28 @@ def own_view(name: str, network: nn.Module, metadata: Metadata | None = None) ->
     return View(), "ImageNet's, since nothing else is known"
 
 
-def _with_given(view: View, view_from: str, given: dict[str, Any]) -> tuple[View, str]:
+def _as_trained(view: View, augment: Augment) -> View:
+    """Returns a view of whole images, where the random changes of the training show them whole."""
+    if random_changes(augment, view.size) == "imagenet":
+        return view
+    return view.replace(crop="squash", crop_pct=1.0)
+
+
+def _with_given(view: View, view_from: str, given: dict[str, Any], whose: str) -> tuple[View, str]:
     if not given:
         return view, view_from
-    flags = ", ".join(given)
-    return view.replace(**given), f"{view_from}, but for {flags}"
+    try:
+        return view.replace(**given), f"{view_from}, but for {', '.join(given)}"
+    except InputError as error:
+        raise InputError(f"the {whose}'s view: {error}") from error
 
 
-def _head(name: str, num_classes: int) -> tuple[str, ...]:
+def _head(name: str, network: nn.Module, num_classes: int) -> tuple[str, ...]:
     """Returns the names of the parameters whose shapes depend on the number of classes."""
-    with torch.device("meta"):
-        few, more = (
-            create_model(name, count).state_dict() for count in (num_classes, num_classes + 1)
-        )
+    with torch.random.fork_rng(devices=()):
+        # Not on the meta device, which the user's code may not know.
+        more = create_model(name, num_classes + 1).state_dict()
+    few = network.state_dict()
     return tuple(key for key in few if few[key].shape != more[key].shape)
 
 
