@@ -87,9 +87,7 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     # The summary is missing until the training begins.
     if not (folder / names.ARGS).is_file():
-        raise InputError(
-            f"'{folder}' is no run folder (no {names.ARGS}); give one below --output"
-        )
+        raise InputError(f"'{folder}' is no run folder (no {names.ARGS}); give one below --output")
     return Run(
         folder=folder,
         options=_read_options(folder / names.ARGS),
