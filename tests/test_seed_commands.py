@@ -32,7 +32,8 @@ TRANSFER = (
 COMMANDS = {
     "base": BASE,
     "mgd": MGD,
-    "mgd with kd": f"{MGD} --mgd-with-kd 1",
+    # Of the 1000 classes of the published weights the data here has 3, so KD needs another teacher.
+    "mgd with kd": f"{MGD} --mgd-with-kd 1 --teacher-resume TEACHER",
     "ddp": MGD + DDP,
     "ddp with sync-bn": MGD + DDP + " --sync-bn 1",
     "evaluate": f"{BASE} --teacher-resume TEACHER --student-resume STUDENT --evaluate",

@@ -20,11 +20,16 @@ def folder(tmp_path):
     return writer.path
 
 
-@pytest.mark.parametrize("missing", ["args.yaml", "summary.csv"])
-def test_what_is_no_run_folder_is_refused(folder, missing):
-    (folder / missing).unlink()
-    with pytest.raises(InputError, match=r"is no run folder \(no args.yaml and summary.csv\)"):
+def test_what_is_no_run_folder_is_refused(folder):
+    (folder / "args.yaml").unlink()
+    with pytest.raises(InputError, match=r"is no run folder \(no args.yaml\); give one below"):
         read_run(folder)
+
+
+def test_a_run_that_has_not_begun_to_train_has_no_epochs(tmp_path):
+    RunFolder(tmp_path / "run", OPTIONS).close()
+    run = read_run(tmp_path / "run")
+    assert (run.options, run.epochs, run.result) == (OPTIONS, [], None)
 
 
 def test_a_run_that_goes_on_has_no_result(folder):

@@ -220,3 +220,53 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "runs").touch()
     with pytest.raises(InputError, match=r"cannot write to '.*runs/run'.*choose another --output"):
         make(tmp_path / "runs" / "run")
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_discarded_folder_is_gone_with_the_parents_that_it_made(tmp_path):
+    folder = make(tmp_path / "runs" / "deep" / "run")
+    folder.keep_epochs_before(0)
+    folder.discard()
+    folder.close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_parents_with_something_else_in_them_stay(tmp_path):
+    folder = make(tmp_path / "runs" / "run")
+    (tmp_path / "runs" / "other").mkdir()
+    folder.discard()
+    folder.close()
+    assert os.listdir(tmp_path / "runs") == ["other"]
+
+
+def test_a_file_of_somebody_else_in_a_new_folder_stays(tmp_path):
+    folder = make(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    folder.discard()
+    folder.close()
+    assert files_of(tmp_path / "run") == {"notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize("content", [{}, {"notes.txt": b"mine"}, {"bad_images.txt": b"old"}])
+def test_a_folder_that_was_there_is_as_it_was(tmp_path, content):
+    """The name stays free: a folder with an args.yaml would hold a run."""
+    for name, value in content.items():
+        (tmp_path / name).write_bytes(value)
+    folder = make(tmp_path)
+    folder.discard()
+    folder.close()
+    assert files_of(tmp_path) == content
+
+
+def test_a_run_that_was_there_is_as_it_was(tmp_path):
+    first = make(tmp_path)
+    first.add_epoch(an_epoch())
+    first.close()
+    before = files_of(tmp_path)
+    second = make(tmp_path, lr=7)
+    second.discard()
+    second.close()
+    assert files_of(tmp_path) == before

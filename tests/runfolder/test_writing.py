@@ -1,12 +1,11 @@
 """Writing: the old file or the new one, never a part, on every system."""
 
-import csv
 import os
 
 import pytest
 
 from mgd.errors import InputError, RunError
-from mgd.runfolder import remove_leftovers, write_bad_images, write_per_class, write_whole, writing
+from mgd.runfolder import remove_leftovers, write_bad_images, write_whole, writing
 
 
 def put(path, content, **options):
@@ -120,23 +119,9 @@ def test_a_leftover_that_cannot_be_removed_is_one_line(tmp_path):
         remove_leftovers(tmp_path)
 
 
-def test_classes_of_any_name_have_their_row(tmp_path):
-    counts = [(1, 4), (1, 1), (0, 0)]
-    classes = ['a,"b"', "<script>", "naïve 猫"]
-    path = write_per_class(tmp_path, classes, {"student": counts, "teacher": counts})
-    assert path == tmp_path / "per_class.csv"
-    with path.open(newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file)) == [
-            ["class", "images", "student_top1", "teacher_top1"],
-            ['a,"b"', "4", "25.00", "25.00"],
-            ["<script>", "1", "100.00", "100.00"],
-            ["naïve 猫", "0", "", ""],
-        ]
-
-
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
     name = os.fsdecode(b"\xff\xfe")
-    write_per_class(tmp_path, [name], {"student": [(1, 1)]})
-    assert (tmp_path / "per_class.csv").read_bytes().endswith(b"\n\xff\xfe,1,100.00\n")
-    path = write_bad_images(tmp_path, [f"{name}.png: cut\nshort", "b.png: empty"])
+    said = write_bad_images(tmp_path, [f"{name}.png: cut\nshort", "b.png: empty"])
+    path = tmp_path / "bad_images.txt"
+    assert said == f"2 unreadable images left out, listed in {path}"
     assert path.read_bytes() == b"\xff\xfe.png: cut short\nb.png: empty\n"

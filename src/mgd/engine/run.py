@@ -23,7 +23,6 @@ from mgd.engine.loop.opening import (
     opening_lines,
 )
 from mgd.engine.loop.pipeline import (
-    Part,
     Pipeline,
     augmentation,
     cut_splits,
@@ -92,15 +91,17 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     trainer: Trainer | None = None
     has_begun = False
     try:
-        splits = _cut(config, splits, classifiers, log, reporter)
+        splits, bad_images = _cut(config, splits, classifiers, reporter)
         pipeline = Pipeline(config, fabric, splits, classifiers)
         trainer = _trainer(fabric, config, pipeline, classifiers, reporter, path)
         if state is not None:
             trainer.state.load_state_dict(state)
             place = trainer.progress
             reporter.message(f"going on with '{path}' at epoch {place.epoch}, step {place.step}")
-        teacher = _score_teacher(pipeline, classifiers, "valid", reporter)
+        teacher = _judge_teacher(pipeline, classifiers, reporter)
         if log is not None:
+            if config.data.skip_bad_images:
+                reporter.message(write_bad_images(path, bad_images))
             log.columns = trainer.columns
             log.keep_epochs_before(trainer.progress.epoch)
             # What earlier processes of this run took counts as well.
@@ -129,19 +130,16 @@ def _cut(
     config: RunConfig,
     splits: Splits,
     classifiers: Classifiers,
-    log: RunLog | None,
     reporter: Reporter,
-) -> Splits:
-    """Cuts the data into the run's parts, and says what the run is made of."""
+) -> tuple[Splits, list[str]]:
+    """Cuts the data as `cut_splits` does, and says what the run is made of."""
     watch = reporter.watch("reading every image once")
     splits, bad_images = cut_splits(config, splits, classifiers.classes, watch)
     for line in opening_lines(config.data.data, splits, classifiers):
         reporter.message(line)
-    if config.data.skip_bad_images and log is not None:
-        reporter.message(write_bad_images(log.path, bad_images))
     if warning := enlarging_warning(splits.train, classifiers.every):
         logger.warning("%s", warning)
-    return splits
+    return splits, bad_images
 
 
 def _trainer(
@@ -165,15 +163,15 @@ def _trainer(
         raise
 
 
-def _score_teacher(
-    pipeline: Pipeline, classifiers: Classifiers, part: Part, reporter: Reporter
+def _judge_teacher(
+    pipeline: Pipeline, classifiers: Classifiers, reporter: Reporter
 ) -> Scores | None:
-    """Measures the teacher, and warns of one that has nothing to teach."""
+    """Measures the teacher before it teaches, and warns of one that has nothing to teach."""
     teacher = classifiers.answering_teacher
     if teacher is None:
         return None
-    scores = pipeline.score(teacher, part, watch=reporter.watch("measuring the teacher"))
-    reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of {part}")
+    scores = pipeline.score(teacher, "valid", watch=reporter.watch("measuring the teacher"))
+    reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of valid")
     if warning := chance_warning(teacher, scores):
         logger.warning("%s", warning)
     return scores
@@ -204,7 +202,9 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
             task.student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
         ranks.share(task.student.state_dict().values())
         test = pipeline.score(task.classifiers.student, "test")
-        teacher = _score_teacher(pipeline, task.classifiers, "test", reporter)
+        if task.classifiers.answering_teacher is not None:
+            watch = reporter.watch("measuring the teacher")
+            teacher = pipeline.score(task.classifiers.answering_teacher, "test", watch=watch)
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
     images = len(pipeline.splits.valid)

@@ -98,11 +98,18 @@ def build_for(
             right, the network is built once instead of twice.
 
     Raises:
-        InputError: As `create_model` and `load_weights`.
+        InputError: As `create_model` and `load_weights`; and where the metadata name another
+            number of classes than the weights have.
     """
-    expected = len(metadata.classes) if metadata else num_classes
+    classes = metadata.classes if metadata else ()
+    expected = len(classes) or num_classes
     network = create_model(arch, expected)
     found = num_classes_of(weights, network, expected)
+    if classes and found != expected:
+        raise InputError(
+            f"'{source}' names {expected} classes, but its weights have {found} outputs; use "
+            "another copy of the file, or export it again"
+        )
     if found != expected:
         network = create_model(arch, found)
     load_weights(network, weights, source)

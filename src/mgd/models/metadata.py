@@ -55,13 +55,15 @@ class Metadata:
         Raises:
             InputError: If a value is missing or of another kind.
         """
-        fault = _fault(values)
-        if fault:
+        try:
+            if fault := _fault(values):
+                raise InputError(fault)
+            view = View.from_plain(values["view"])
+        except InputError as error:
             raise InputError(
-                f"'{source}': what it says of the network is unusable: {fault}; use another copy "
+                f"'{source}': what it says of the network is unusable: {error}; use another copy "
                 "of the file"
-            )
-        view = View.from_plain(values["view"])
+            ) from error
         return cls(arch=values["arch"], classes=tuple(values["classes"]), view=view)
 
     @classmethod
@@ -77,6 +79,11 @@ class Metadata:
 def beside(path: Path) -> Path:
     """Returns the file with the metadata of a file that cannot hold them, such as a `.pth`."""
     return path.with_suffix(".json")
+
+
+def is_metadata(path: Path) -> bool:
+    """Tells whether a JSON file is of a network: another project's may have the name as well."""
+    return '"view"' in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _fault(values: Any) -> str:

@@ -130,6 +130,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
         content = read_json(path)
         try:
             networks = [MeasuredNetwork(**values) for values in content["networks"]]
+            if not networks:
+                raise TypeError("no network")
             for each in networks:
                 _check(each)
             return Evaluation(folder=folder, data=str(content["data"]), networks=networks)
@@ -142,3 +144,6 @@ def _check(network: MeasuredNetwork) -> None:
         value = getattr(network, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"'{name}' is {value!r}, no number")
+    for name in ("role", "arch", "weights", "sha256", "view"):
+        if not isinstance(getattr(network, name), str):
+            raise TypeError(f"'{name}' is {getattr(network, name)!r}, no text")

@@ -1,6 +1,7 @@
 """The run folder as the run that writes it sees it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -45,8 +46,9 @@ class RunFolder:
 
     def __init__(self, path: Path, options: Mapping[str, Any], columns: Sequence[str] = ()):
         self.path, self.options, self.columns = path, options, list(columns)
-        self._is_new = not path.exists()
+        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
+            self._found = set() if path in self._made else set(os.listdir(path))
             path.mkdir(parents=True, exist_ok=True)
             self._lock = lock_folder(path)
         except OSError as error:
@@ -67,16 +69,15 @@ class RunFolder:
         self._write_epochs([each for each in read_epochs(self.path) if each.epoch < epoch])
 
     def discard(self) -> None:
-        """Removes a folder that this run has made, where the run could not begin.
+        """Removes the files and folders that this run has made, where the run could not begin.
 
-        The name is then free for the next try. A folder that was there before stays as it is.
+        The name is then free for the next try. Whatever was there before stays as it is.
         """
-        if not self._is_new:
-            return
         with suppress(OSError):  # somebody else keeps something in it, or holds the lock's file
-            for name in (names.ARGS, names.SUMMARY, names.BAD_IMAGES, names.LOCK):
+            for name in {names.ARGS, names.SUMMARY, names.BAD_IMAGES, names.LOCK} - self._found:
                 (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+            for folder in self._made:
+                folder.rmdir()
 
     def go_on(self, epoch: int, step: int, earlier: Mapping[str, Any] | None) -> Path | None:
         """Writes the options from here on, keeps earlier ones, drops those that are undone.

@@ -25,10 +25,10 @@ class Table(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, images):
-        return self.dropout(self.logits[images[:, 0].long().flatten()])
+        return self.dropout(self.logits[images[:, 0, 0, 0].long()])
 
 
-AS_THEY_ARE = View(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), size=1)
+AS_THEY_ARE = View(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), size=2, crop_pct=1.0)
 
 
 def of(network):
@@ -37,7 +37,7 @@ def of(network):
 
 def rows(numbers):
     """Images that carry a row of the table."""
-    return numbers.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, -1, -1)
+    return numbers.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
 
 
 def run(logits, labels, sizes=(4, 4, 3), num_classes=K, **options):

@@ -1,6 +1,7 @@
 """Checkpoints: written atomically, checked by a checksum when read, and never code."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,8 +74,22 @@ def save_weights(network: nn.Module, path: Path, metadata: Metadata) -> None:
         name: value.detach().cpu().clone().contiguous()
         for name, value in network.state_dict().items()
     }
-    content = save(weights, {"format": "pt", KEY: metadata.to_json()})
+    content = _with_sorted_metadata(save(weights, {"format": "pt", KEY: metadata.to_json()}))
     write_whole(path, lambda file: file.write(content))
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """Sorts the metadata of a safetensors file, which come in another order in each process.
+
+    The same run then writes the same bytes. A file begins with the length of its header, 8 bytes,
+    and the header, JSON that is filled up with spaces to a multiple of 8 bytes.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_checkpoint(path: Path) -> State:

@@ -27,12 +27,16 @@ def opening_lines(data: str, splits: Splits, classifiers: Classifiers) -> Iterat
     parts = [f"{len(splits.train)} images to train", f"{len(splits.valid)} to validate"]
     if splits.test is not None:
         parts.append(f"{len(splits.test)} to test")
-    names = ", ".join(splits.classes)
-    yield from _lines("data", f"{data}: {', '.join(parts)}")
-    yield _shortened(f"{'':9}{len(splits.classes)} classes: {names}")
+    yield from data_lines(data, parts, splits.classes)
     yield from network_lines("student", classifiers.student)
     if classifiers.teacher is not None:
         yield from network_lines("teacher", classifiers.teacher)
+
+
+def data_lines(data: str, parts: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
+    """Yields the name of the data and its parts, and its classes, as many as fit a line."""
+    yield from _lines("data", f"{data}: {', '.join(parts)}")
+    yield _shortened(f"{'':9}{len(classes)} classes: {', '.join(classes)}")
 
 
 def network_lines(title: str, classifier: Classifier) -> Iterator[str]:
@@ -49,7 +53,6 @@ def _lines(title: str, text: str) -> list[str]:
         WIDTH,
         initial_indent=f"{title:9}",
         subsequent_indent=" " * 9,
-        break_long_words=False,
         break_on_hyphens=False,
     )
 
@@ -101,11 +104,11 @@ def chance_warning(teacher: Classifier, scores: Scores) -> str:
     """Returns a warning where a teacher is no better than chance; else an empty text.
 
     Chance is the accuracy of always answering the most frequent class. Two standard errors are
-    allowed for, as few images may be answered right by luck.
+    allowed for, as few images may be answered right by luck. All answers right is never chance.
     """
     chance = max(all_ for _, all_ in scores.per_class) / max(scores.images, 1)
     luck = 2 * math.sqrt(chance * (1 - chance) / max(scores.images, 1))
-    if scores.top1 > 100 * (chance + luck):
+    if scores.top1 > min(100 * (chance + luck), 99.9):
         return ""
     return (
         f"WARNING: the teacher {teacher.name} ({teacher.weights}) is no better than chance: "

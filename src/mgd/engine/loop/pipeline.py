@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from mgd.data.check import Watch, drop_bad_images, unwatched
 from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
 from mgd.data.splits import Split, Splits
-from mgd.data.transforms import Augment, train_transform
+from mgd.data.transforms import Augment, random_changes, train_transform
 from mgd.engine.loop.evaluation import Scores, evaluate
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import whole_number
@@ -56,7 +56,8 @@ class Pipeline:
         self._share = max(1, 2 * batch_size // self._ranks)
         self._student, self._in_order = classifiers.student.view, dict[str, Loader]()
         crop = classifiers.largest_view
-        augment = augmentation(config, splits)
+        # As without a teacher, whatever size that needs.
+        augment = random_changes(augmentation(config, splits), self._student.size)
         batches = TrainBatches(len(splits.train), batch_size, seed, self._rank, self._ranks)
         augmented = ImageDataset(splits.train, train_transform(crop, augment), seed)
         self.train_batches = batches

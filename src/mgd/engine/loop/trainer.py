@@ -179,6 +179,7 @@ class Trainer:
         values = torch.stack(list(terms.values()))
         # Ranks may have one image more or less; DDP averages over ranks, this over images.
         self.fabric.backward(values.sum() * (self.fabric.world_size / size))
+        self.watch.check_reached()
         if self.watch.is_spoiled(self.progress.epoch, self.progress.step + 1, values):
             with warnings.catch_warnings():  # torch minds a schedule without an update
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")

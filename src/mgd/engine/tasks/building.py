@@ -14,8 +14,9 @@ from mgd.engine.tasks.distillation import DistillationTask, Images
 from mgd.engine.tasks.folding import fold_batch_norms
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.engine.tasks.task import Task
+from mgd.engine.tasks.trial import try_networks
 from mgd.errors import InputError
-from mgd.inside import PairLike, evaluating, points_from_plain
+from mgd.inside import PairLike, points_from_plain
 from mgd.method.distiller import Distiller
 from mgd.models.pairs import known_points
 from mgd.views import Preprocess, View
@@ -36,9 +37,9 @@ def build_task(
         images: Gives training images for an update of the matching; see `DistillationTask`.
 
     Raises:
-        InputError: For a network that gives no scores of the classes, and as `build_distiller`.
+        InputError: As `try_networks` and `build_distiller`.
     """
-    _check_outputs(classifiers, example)
+    try_networks(classifiers, example)
     student, teacher = classifiers.student, classifiers.teacher
     if teacher is None:
         if config.devices.compile:
@@ -54,29 +55,6 @@ def build_task(
         teacher_output=teacher.answers,
     )
     return DistillationTask(distiller, classifiers, config, num_steps, images)
-
-
-@torch.no_grad()
-def _check_outputs(classifiers: Classifiers, example: Tensor) -> None:
-    """Runs the student once, so that a misfit is told before anything long."""
-    student = classifiers.student
-    images = Preprocess(student.view).to(example.device)(example)
-    try:
-        with evaluating(student.network):
-            logits = student.logits(images)
-    except InputError:
-        raise
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        # What torch and timm raise for images of a size or channels that do not fit.
-        raise InputError(
-            f"{student.name} cannot run on images of {tuple(images.shape[1:])} "
-            f"({str(error).splitlines()[0]}); give it another `size`"
-        ) from error
-    if logits.shape[1:] != (len(classifiers.classes),):
-        raise InputError(
-            f"{student.name} has outputs {tuple(logits.shape[1:])}, but the data has "
-            f"{len(classifiers.classes)} classes; give a network with one output per class"
-        )
 
 
 def build_distiller(

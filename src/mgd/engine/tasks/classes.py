@@ -23,7 +23,10 @@ def columns_of(
         a class is missing.
     """
     if missing := sorted(set(asked) - set(known)):
-        return None, f"it does not know {len(missing)} of the classes ({_lists(known, asked)})"
+        return None, (
+            f"it does not know {len(missing)} of the classes (the network has {listed(known)}; the "
+            f"data has {listed(asked)})"
+        )
     if tuple(known) == tuple(asked):
         return None, ""
     places = {name: column for column, name in enumerate(known)}
@@ -44,15 +47,12 @@ def check_known(path: str, known: Sequence[str], asked: Sequence[str]) -> None:
     if unknown := sorted(set(asked) - set(known)):
         raise InputError(
             f"the network of '{path}' does not know the class '{unknown[0]}' of the data "
-            f"({_lists(known, asked)}); evaluate it on its own classes"
+            f"(the network has {listed(known)}; the data has {listed(asked)}); evaluate it on its "
+            "own classes"
         )
 
 
-def _lists(known: Sequence[str], asked: Sequence[str]) -> str:
-    return f"the network has {_some(known)}; the data has {_some(asked)}"
-
-
-def _some(classes: Sequence[str], most: int = 12) -> str:
-    """Lists names, all of a few, and the first of many."""
-    shown = ", ".join(sorted(classes)[:most])
+def listed(classes: Sequence[str], most: int = 12) -> str:
+    """Returns how many classes there are, and their names in order: of many the first."""
+    shown = ", ".join(classes[:most])
     return f"{len(classes)}: {shown}" + (", …" if len(classes) > most else "")

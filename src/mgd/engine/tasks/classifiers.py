@@ -13,6 +13,7 @@ from mgd.data.transforms import Augment, random_changes
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.sync_bn import synchronize
 from mgd.engine.tasks.classes import check_known, columns_of
+from mgd.engine.tasks.trained import file_of, load_trained, metadata_of, read_trained
 from mgd.errors import InputError
 from mgd.inside import logits_of
 from mgd.models import (
@@ -23,12 +24,9 @@ from mgd.models import (
     create_model,
     is_code,
     is_exported,
-    load_network,
     published_classes,
-    read_metadata,
 )
-from mgd.models.weights import load_backbone, read_checkpoint
-from mgd.runfolder import is_run, names
+from mgd.models.weights import load_backbone
 from mgd.views import View
 
 logger = logging.getLogger(__name__)
@@ -58,7 +56,8 @@ class Classifier:
     def answers(self, output: Any) -> Tensor:
         """Returns the scores of the run's classes (B, K) in what the network returned."""
         scores = logits_of(output)
-        return scores if self.columns is None else scores[:, self.columns]
+        # DataParallel asks for them on several devices.
+        return scores if self.columns is None else scores[:, self.columns.to(scores.device)]
 
 
 @dataclass(frozen=True)
@@ -101,21 +100,16 @@ def with_names(config: RunConfig) -> RunConfig:
     for path, name in (("student_resume", "arch"), ("teacher_resume", "teacher")):
         if not (given := getattr(networks, path)):
             continue
-        file = found[path] = str(_file_of(Path(given)))
+        file = found[path] = str(file_of(Path(given)))
         if getattr(networks, name):
             continue
-        metadata = read_metadata(file)
+        metadata = metadata_of(file)
         if is_exported(file):
             found[name] = metadata.arch if metadata else file
         elif metadata is not None:
             found[name] = arch_of(metadata, file)
     found.setdefault("arch", config.student_name)
     return config.replace(**found)
-
-
-def _file_of(path: Path) -> Path:
-    """Returns the file of weights that a path means: a run's student, where it is a run folder."""
-    return path / names.STUDENT if is_run(path) else path
 
 
 def build_classifiers(
@@ -142,7 +136,7 @@ def build_classifiers(
     distils = config.distillation.distiller != "none"
     if not (named if config.output.evaluate else distils):
         return Classifiers(student, None, order)
-    teacher = _teacher(config, order, student.view, device)
+    teacher = _teacher(config, order, student.view, augment, device)
     _to(teacher.network, device, config)
     if teacher.no_answers and (config.output.evaluate or _asks_for_logits(config)):
         raise InputError(
@@ -165,51 +159,59 @@ def _student(
     path = options.student_resume
     metadata: Metadata | None = None
     if config.output.evaluate and path:
-        network, metadata = load_network(path, "" if is_exported(path) else name)
+        network, metadata = load_trained(path, name)
         if metadata is not None and metadata.classes:
             check_known(path, metadata.classes, classes)
             classes = metadata.classes
         weights = path
     elif path:
-        state, metadata = read_checkpoint(path)
-        network = create_model(name, len(classes))
-        same = metadata is not None and set(metadata.classes) == set(classes)
-        if metadata is not None and same:
+        network, metadata = _to_go_on_with(name, path, classes)
+        if metadata is not None and set(metadata.classes) == set(classes):
             classes = metadata.classes
-        # A head for other classes is no start, even where there are as many of them.
-        is_other = metadata is not None and metadata.classes and not same
-        head = _head(name, len(classes)) if is_other else ()
-        load_backbone(network, state, path, head)
         weights = path
     else:
         pretrained = options.use_pretrained == 1 or options.pretrained
         network = create_model(name, len(classes), PRETRAINED if pretrained else None)
         weights = "published weights" if pretrained else "random weights"
-    view, view_from = _own_view(name, network, metadata)
+    view, view_from = own_view(name, network, metadata)
     given = config.views.given("student")
-    view, view_from = _with_given(view, view_from, given)
-    is_crop_known = metadata is not None or given.keys() & {"crop", "crop_pct"}
-    if not is_crop_known and random_changes(augment, view.size) != "imagenet":
-        view = view.replace(crop="squash", crop_pct=1.0)
+    view, view_from = _with_given(view, view_from, given, "student")
+    if metadata is None and not given.keys() & {"crop", "crop_pct"}:
+        view = _as_trained(view, augment)
     return Classifier(name, network, view, weights, view_from), classes
 
 
+def _to_go_on_with(
+    name: str, path: str, classes: tuple[str, ...]
+) -> tuple[nn.Module, Metadata | None]:
+    """Creates a network for classes, with the weights of a file."""
+    _check_trainable(path)
+    state, metadata = read_trained(path)
+    network = create_model(name, len(classes))
+    known = metadata.classes if metadata is not None else ()
+    # A head for other classes is no start, even where there are as many of them.
+    is_other = len(known) == len(classes) and set(known) != set(classes)
+    load_backbone(network, state, path, _head(name, network, len(classes)) if is_other else ())
+    return network, metadata
+
+
 def _teacher(
-    config: RunConfig, classes: tuple[str, ...], student: View, device: torch.device
+    config: RunConfig,
+    classes: tuple[str, ...],
+    student: View,
+    augment: Augment,
+    device: torch.device,
 ) -> Classifier:
     name, path = config.teacher_name, config.networks.teacher_resume
     metadata: Metadata | None = None
     columns, no_answers = None, ""
     if path and is_exported(path):
         if not config.output.evaluate:
-            raise InputError(
-                f"'{path}' is an exported network: its features cannot be read; give the run "
-                "folder or the file of weights that it was exported from"
-            )
-        network, metadata = load_network(path)
+            _check_trainable(path)
+        network, metadata = load_trained(path)
         weights = path
     elif path:
-        state, metadata = read_checkpoint(path)
+        state, metadata = read_trained(path)
         network = build_for(name, state, path, metadata, len(classes))
         weights = path
     elif config.networks.use_pretrained == 0:
@@ -224,17 +226,33 @@ def _teacher(
             )
     if metadata is not None and metadata.classes:
         columns, no_answers = columns_of(metadata.classes, classes, device)
-    view, view_from = _own_view(name, network, metadata)
-    if metadata is None and weights != "published weights" and config.views.size != "auto":
-        # Nothing says at which size these weights were trained.
-        view = view.replace(size=student.size, crop=student.crop, crop_pct=student.crop_pct)
-        view_from = "size and crop as the student's"
-    view, view_from = _with_given(view, view_from, config.views.given("teacher"))
+    view, view_from = own_view(name, network, metadata)
+    if metadata is None and weights != "published weights":
+        # Nothing says how these weights were trained.
+        view = _as_trained(view, augment)
+        if config.views.size != "auto":
+            view = view.replace(size=student.size, crop=student.crop, crop_pct=student.crop_pct)
+            view_from = "size and crop as the student's"
+    view, view_from = _with_given(view, view_from, config.views.given("teacher"), "teacher")
     return Classifier(name, network, view, weights, view_from, columns, no_answers)
 
 
-def _own_view(name: str, network: nn.Module, metadata: Metadata | None) -> tuple[View, str]:
-    """Returns a network's own view, and where it comes from."""
+def _check_trainable(path: str) -> None:
+    if is_exported(path):
+        raise InputError(
+            f"'{path}' is an exported network: it can be run, but neither trained nor looked "
+            "inside; give the run folder or the file of weights that it was exported from"
+        )
+
+
+def own_view(name: str, network: nn.Module, metadata: Metadata | None = None) -> tuple[View, str]:
+    """Returns a network's own view, and where it comes from.
+
+    Args:
+        name: As in `create_model`; of an exported network the file.
+        network: The network of that name.
+        metadata: What the file of its weights says.
+    """
     if metadata is not None:
         return metadata.view, "kept with its weights"
     if not is_code(name) and not is_exported(name):
@@ -245,19 +263,28 @@ def _own_view(name: str, network: nn.Module, metadata: Metadata | None) -> tuple
     return View(), "ImageNet's, since nothing else is known"
 
 
-def _with_given(view: View, view_from: str, given: dict[str, Any]) -> tuple[View, str]:
+def _as_trained(view: View, augment: Augment) -> View:
+    """Returns a view of whole images, where the random changes of the training show them whole."""
+    if random_changes(augment, view.size) == "imagenet":
+        return view
+    return view.replace(crop="squash", crop_pct=1.0)
+
+
+def _with_given(view: View, view_from: str, given: dict[str, Any], whose: str) -> tuple[View, str]:
     if not given:
         return view, view_from
-    flags = ", ".join(given)
-    return view.replace(**given), f"{view_from}, but for {flags}"
+    try:
+        return view.replace(**given), f"{view_from}, but for {', '.join(given)}"
+    except InputError as error:
+        raise InputError(f"the {whose}'s view: {error}") from error
 
 
-def _head(name: str, num_classes: int) -> tuple[str, ...]:
+def _head(name: str, network: nn.Module, num_classes: int) -> tuple[str, ...]:
     """Returns the names of the parameters whose shapes depend on the number of classes."""
-    with torch.device("meta"):
-        few, more = (
-            create_model(name, count).state_dict() for count in (num_classes, num_classes + 1)
-        )
+    with torch.random.fork_rng(devices=()):
+        # Not on the meta device, which the user's code may not know.
+        more = create_model(name, num_classes + 1).state_dict()
+    few = network.state_dict()
     return tuple(key for key in few if few[key].shape != more[key].shape)
 
 

@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
 
+from mgd.engine.tasks.classes import listed
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
 from mgd.models.metadata import KEY as METADATA_KEY
@@ -109,10 +110,9 @@ class Task(ABC):
             classes = Metadata.from_plain(saved, "checkpoint").classes
             if classes != self.classifiers.classes:
                 raise InputError(
-                    f"the checkpoint was made with {len(classes)} classes ({', '.join(classes)}), "
-                    f"the data has {len(self.classifiers.classes)} "
-                    f"({', '.join(self.classifiers.classes)}); give the same data, or another "
-                    "--experiment"
+                    f"the checkpoint was made with other classes, or in another order: it has "
+                    f"{listed(classes)}; the data has {listed(self.classifiers.classes)}; give "
+                    "the same data, or another --experiment"
                 )
         self.student.load_state_dict(state["student"])
 
