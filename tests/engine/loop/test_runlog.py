@@ -77,7 +77,7 @@ def test_the_log_writes_events_where_asked_for(tmp_path, tensorboard):
     assert read_epochs(tmp_path / "run") == [record]
     assert read_run(tmp_path / "run").options == config.flat()
     assert (tmp_path / "run" / "tensorboard").exists() == bool(tensorboard)
-    RunLog(tmp_path / "run", config, COLUMNS).close()
+    RunLog(tmp_path / "run", config).close()
 
 
 def test_a_refused_run_changes_nothing(fast_run, tmp_path):

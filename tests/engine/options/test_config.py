@@ -17,7 +17,7 @@ from mgd.errors import InputError
     [
         ("epochs", 0, "at least 1"),
         ("epochs", -3, "at least 1"),
-        ("size", 0, "at least 1"),
+        ("size", 0, "from 2 to 4096, or auto"),
         ("batch_size", 0, "at least 1"),
         ("bit_depth", 7, "from 8 to 16, or auto"),
         ("bit_depth", 17, "from 8 to 16, or auto"),
