@@ -86,8 +86,13 @@ def words(values: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, bool) and item.choices == get_args(Switch):
             value = int(value)
         # One word, so that neither a dash in a value nor a list takes in what stands beside it.
-        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield f"{item.flag}={text}"
+        texts = [str(value)]
+        if isinstance(value, list):
+            texts = (
+                [str(part) for part in value] if item.part is str else [" ".join(map(str, value))]
+            )
+        for text in texts:
+            yield f"{item.flag}={text}"
 
 
 def _option_named(path: Path, key: Any) -> Option:

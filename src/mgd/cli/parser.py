@@ -119,6 +119,12 @@ class RunParser(Parser):
         given = values = self._parse(arguments)
         if "config" in given:
             in_file = options_in(Path(given["config"]), given)
+            # What is on the command line wins, also over a list, to which it would be added.
+            in_file = {
+                name: value
+                for name, value in in_file.items()
+                if name not in given or name == "data"
+            }
             values = self._parse([*words(in_file), *arguments])
             values.setdefault("data", str(in_file.get("data") or ""))
         elif self.command == "evaluate" and is_network(given):
@@ -131,6 +137,8 @@ class RunParser(Parser):
         values = {name: value for name, value in values.items() if name in OPTIONS}
         if self.command == "evaluate":
             values["evaluate"] = True
+        if values.get("label_free"):  # nothing else trains the student's last layer
+            values.setdefault("mgd_with_kd", 1)
         config = RunConfig().replace(**{**_DEFAULTS.get(self.command, {}), **values})
         if not config.output.evaluate:
             self._check_teacher(config, given)
@@ -197,6 +205,7 @@ def _add(section: Any, item: Option, text: str) -> None:
         # No function of its own for each option: the tests' type checker would compile each anew.
         type=partial(_read, item),
         nargs="+" if item.kind is tuple else None,
+        action="extend" if item.kind is tuple and item.part is str else "store",
         choices=item.choices or None,
         metavar=None if item.choices else item.shown,
         help=text,

@@ -59,7 +59,8 @@ def drop_bad_images(
     """
     parts: dict[str, Split] = {}
     faults: list[str] = []
-    for name, split in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
+    for name in ("train", "valid", "test", "unlabelled"):
+        split: Split | None = getattr(splits, name)
         if split is None:
             continue
         found = _faults(split, workers, watch)
@@ -92,7 +93,7 @@ def _check_left(name: str, split: Split, classes: Sequence[str]) -> None:
     if not left:
         raise InputError(f"no image of `{name}` can be read; repair or replace the files")
     for label, folder in enumerate(classes):
-        if name == "train" and label not in left:
+        if name == "train" and left != {-1} and label not in left:
             raise InputError(
                 f"no training image of class '{folder}' can be read; repair some or remove the "
                 "class folder from both parts"

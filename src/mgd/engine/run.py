@@ -13,12 +13,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mgd import ranks
-from mgd.data import load_splits
 from mgd.data.splits import Splits
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.opening import (
     chance_warning,
+    duplicates_warning,
     enlarging_warning,
     opening_lines,
 )
@@ -27,6 +27,7 @@ from mgd.engine.loop.pipeline import (
     Pipeline,
     augmentation,
     cut_splits,
+    load_data,
     telling_of_dead_workers,
 )
 from mgd.engine.loop.progress import Progress
@@ -35,7 +36,12 @@ from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
 from mgd.engine.tasks.building import build_task
-from mgd.engine.tasks.classifiers import Classifiers, build_classifiers, with_names
+from mgd.engine.tasks.classifiers import (
+    Classifiers,
+    build_classifiers,
+    teachers_classes,
+    with_names,
+)
 from mgd.errors import InputError
 from mgd.runfolder import (
     RunResult,
@@ -84,9 +90,10 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     config = with_names(config)
     path, state = find_folder(config)
     fabric.seed_everything(config.schedule.seed, verbose=False)
-    splits = load_splits(config.data.data, config.data.bit_depth)
+    splits = load_data(config)
     augment = augmentation(config, splits)
-    classifiers = build_classifiers(config, splits.classes, augment, fabric.device)
+    classes = teachers_classes(config) if config.data.label_free else splits.classes
+    classifiers = build_classifiers(config, classes, augment, fabric.device)
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
     log = RunLog(path, config) if fabric.is_global_zero else None
     trainer: Trainer | None = None
@@ -94,6 +101,10 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     try:
         splits, bad_images = _cut(config, splits, classifiers, reporter)
         pipeline = Pipeline(config, fabric, splits, classifiers)
+        if config.data.label_free:
+            assert classifiers.teacher is not None  # the options say so
+            watch = reporter.watch("asking the teacher for the classes of held-out images")
+            pipeline.label_valid_by(classifiers.teacher, watch)
         trainer = _trainer(fabric, config, pipeline, classifiers, reporter, path)
         if state is not None:
             trainer.state.load_state_dict(state)
@@ -138,8 +149,12 @@ def _cut(
     splits, bad_images = cut_splits(config, splits, classifiers.classes, watch)
     for line in opening_lines(config.data.data, splits, classifiers):
         reporter.message(line)
-    if warning := enlarging_warning(splits.train, classifiers.every):
-        logger.warning("%s", warning)
+    for warning in (
+        enlarging_warning(splits.trained_on, classifiers.every),
+        duplicates_warning(splits),
+    ):
+        if warning:
+            logger.warning("%s", warning)
     return splits, bad_images
 
 
@@ -169,6 +184,8 @@ def _judge_teacher(
 ) -> Scores | None:
     """Measures the teacher before it teaches, and warns of one that has nothing to teach."""
     teacher = classifiers.answering_teacher
+    if pipeline.is_label_free:  # it would agree with itself
+        return None
     scores = _score_teacher(pipeline, classifiers, "valid", reporter)
     if teacher is None or scores is None:
         return None

@@ -5,6 +5,7 @@ import statistics
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from mgd.data import seen_elsewhere
 from mgd.data.splits import Split, Splits
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.tasks.classifiers import Classifier, Classifiers
@@ -24,7 +25,10 @@ def opening_lines(data: str, splits: Splits, classifiers: Classifiers) -> Iterat
         splits: The parts that the run uses.
         classifiers: Its networks.
     """
-    parts = [f"{len(splits.train)} images to train", f"{len(splits.valid)} to validate"]
+    parts = [f"{len(splits.train)} images to train"] if len(splits.train) else []
+    if splits.unlabelled is not None:
+        parts.append(f"{len(splits.unlabelled)} without labels to train")
+    parts.append(f"{len(splits.valid)} to validate")
     if splits.test is not None:
         parts.append(f"{len(splits.test)} to test")
     names = ", ".join(splits.classes)
@@ -95,6 +99,21 @@ def _some_sizes(split: Split) -> Iterator[tuple[int, int]]:
         except InputError:
             continue  # whoever loads the image will say so, with its name
         yield height, width
+
+
+def duplicates_warning(splits: Splits) -> str:
+    """Returns a warning where images without labels are measured on as well; else an empty text."""
+    if splits.unlabelled is None:
+        return ""
+    held = [part for part in (splits.valid, splits.test) if part is not None]
+    found = [pair for part in held for pair in seen_elsewhere(splits.unlabelled, part)]
+    if not found:
+        return ""
+    return (
+        f"{len(found)} of the images without labels are also in `valid`, such as "
+        f"'{found[0][0]}' and '{found[0][1]}': the student is measured on what it has seen; "
+        "remove them from one of the two"
+    )
 
 
 def chance_warning(teacher: Classifier, scores: Scores) -> str:

@@ -152,7 +152,7 @@ class Trainer:
         for batch in pace.timed(batches_of(self.pipeline.train)):
             size = batches.batch_size(progress.step)
             self.task.begin_step(progress.epoch, progress.step)
-            self._step(batch, size)
+            self._step(batch, size, batches.labelled(progress.step) / size)
             progress.step += 1
             pace.images += size
             is_last = progress.step == self.num_steps
@@ -170,14 +170,14 @@ class Trainer:
         ranks.share(self.task.trained.buffers())
         return {**self._means(), **pace.row()}
 
-    def _step(self, batch: Batch, size: int) -> None:
+    def _step(self, batch: Batch, size: int, labelled: float) -> None:
         """Takes one optimizer step; nothing here waits for the device."""
         # What is drawn in a step is a function of its number, so a resume draws the same.
         self._seed(self.progress.step)
         images, labels = self.pipeline.prepare(batch)
         self.watch.before_forward()
         self.optimizer.zero_grad(set_to_none=True)  # before the forward, which needs the memory
-        logits, terms = self.task.losses(images, labels)
+        logits, terms = self.task.losses(images, labels, labelled)
         values = torch.stack(list(terms.values()))
         # Ranks may have one image more or less; DDP averages over ranks, this over images.
         self.fabric.backward(values.sum() * (self.fabric.world_size / size))
