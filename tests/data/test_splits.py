@@ -1,6 +1,7 @@
 """Cuts of a data set: stratified, reproducible, without overlap."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,3 +86,28 @@ def test_cuts_of_cuts_name_the_file_of_the_whole():
     assert [part.name(index) for index in range(len(part))] == [
         f"file {number}" for number in numbers(part)
     ]
+
+
+def test_classes_get_the_numbers_of_a_network_that_knows_them_by_name():
+    whole = replace(data(), test=data().valid)
+    turned = whole.with_classes(["2", "more", "0", "1"])
+    assert turned.classes == ["2", "more", "0", "1"]
+    for part in ("train", "valid", "test"):
+        before, after = getattr(whole, part), getattr(turned, part)
+        assert [whole.classes[label] for label in before.labels] == [
+            turned.classes[label] for label in after.labels
+        ]
+        assert numbers(after) == numbers(before)
+        assert after.name(3) == before.name(3)
+
+
+def test_the_same_classes_are_the_same_splits():
+    whole = data()
+    assert whole.with_classes(tuple(whole.classes)) is whole
+
+
+def test_a_cut_takes_the_same_images_whatever_the_numbers_of_the_classes():
+    cut = data().hold_out(0.1, seed=0).take(20, seed=0)
+    turned = cut.with_classes(["1", "2", "0"])
+    assert numbers(turned.train) == numbers(cut.train)
+    assert numbers(turned.valid) == numbers(cut.valid)

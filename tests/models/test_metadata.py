@@ -122,8 +122,28 @@ def test_forged_metadata_are_one_line_that_names_the_file(fault):
 def test_a_view_in_a_file_is_checked():
     plain = METADATA.to_plain()
     plain["view"]["crop_pct"] = 7
-    with pytest.raises(InputError, match="crop_pct"):
-        mgd.Metadata.from_plain(plain)
+    with pytest.raises(InputError, match=r"'x\.pth': .*unusable: `crop_pct` \(=7\) must be"):
+        mgd.Metadata.from_plain(plain, "x.pth")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_that_was_exported_without_class_names_is_loaded(suffix, network, tmp_path):
+    """As `mgd export` makes it of another project's weights."""
+    nameless = mgd.Metadata(arch=METADATA.arch, classes=(), view=VIEW)
+    path = tmp_path / f"net{suffix}"
+    WRITERS[suffix](network, path)
+    save_weights(network, path, nameless) if suffix == ".safetensors" else None
+    path.with_suffix(".json").write_text(nameless.to_json())
+    loaded, metadata = mgd.load_network(path)
+    assert metadata == nameless
+    assert loaded(IMAGES).shape == (3, 4)
+
+
+def test_another_number_of_names_than_outputs_is_one_line(network, tmp_path):
+    forged = mgd.Metadata(arch=METADATA.arch, classes=("a", "b"), view=VIEW)
+    save_weights(network, tmp_path / "net.safetensors", forged)
+    with pytest.raises(InputError, match=r"names 2 classes, but its weights have 4 outputs; use"):
+        mgd.load_network(tmp_path / "net.safetensors")
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[" * 100_000])

@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.optim import Optimizer
 
 from mgd import ranks
@@ -69,7 +68,6 @@ class Trainer:
         named: dict[str, Owner] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
         named |= {"meter": self.meter, "watch": self.watch, "data": pipeline}
         named["precision"] = fabric.strategy.precision
-        self._is_checked = False
         self.state = RunState(config, [task, self.progress], named)
 
     @property
@@ -181,7 +179,7 @@ class Trainer:
         values = torch.stack(list(terms.values()))
         # Ranks may have one image more or less; DDP averages over ranks, this over images.
         self.fabric.backward(values.sum() * (self.fabric.world_size / size))
-        self._check_reached()
+        self.watch.check_reached()
         if self.watch.is_spoiled(self.progress.epoch, self.progress.step + 1, values):
             with warnings.catch_warnings():  # torch minds a schedule without an update
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
@@ -190,28 +188,6 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         self.meter.update(values, logits, labels)
-
-    def _check_reached(self) -> None:
-        """Checks in the first step that every weight has a gradient, where DDP waits for each.
-
-        Raises:
-            InputError: For weights without, such as those of an auxiliary head.
-        """
-        if self._is_checked:
-            return
-        self._is_checked = True
-        if isinstance(self.fabric.strategy, DDPStrategy) and (
-            idle := [
-                name
-                for name, weight in self.task.trained.named_parameters()
-                if weight.requires_grad and weight.grad is None
-            ]
-        ):
-            raise InputError(
-                f"{len(idle)} weights get no gradient, and several processes cannot wait for it: "
-                f"{', '.join(idle[:4])}; build the network without them (of torchvision's with "
-                "`aux_logits=False`), freeze them, or train in one process"
-            )
 
     def _seed(self, step: int) -> None:
         seed_step(self.config.schedule.seed, self.progress.epoch, step, self.fabric.global_rank)

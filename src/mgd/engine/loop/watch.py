@@ -38,6 +38,7 @@ class LossWatch:
         self.checkpoint = checkpoint
         self.skipped = 0
         self._kept: list[Tensor] = []
+        self._is_reached = False
         device = next(task.student.parameters()).device
         # The first bad step, counted from 1, and the mean of each term in it.
         self._record = torch.zeros(1 + len(task.terms), dtype=torch.float64, device=device)
@@ -72,6 +73,24 @@ class LossWatch:
             text = self._describe(terms_there)
             logger.warning("skipped epoch %d, step %d: %s", epoch, step, text)
         return True
+
+    def check_reached(self) -> None:
+        """Checks in the first step that every weight has a gradient, where DDP waits for each.
+
+        Raises:
+            InputError: For weights without, such as those of an auxiliary head.
+        """
+        if self._is_reached or not ranks.are_several():
+            return
+        self._is_reached = True
+        weights = self.task.trained.named_parameters()
+        idle = [name for name, weight in weights if weight.requires_grad and weight.grad is None]
+        if idle:
+            raise InputError(
+                f"{len(idle)} weights get no gradient, and several processes cannot wait for it: "
+                f"{', '.join(idle[:4])}; build the network without them (of torchvision's with "
+                "`aux_logits=False`), freeze them, or train in one process"
+            )
 
     def check(self, epoch: int) -> None:
         """Looks at the record of all ranks.
