@@ -36,10 +36,10 @@ from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
 from mgd.engine.tasks.building import build_task
+from mgd.engine.tasks.classes import teachers_classes
 from mgd.engine.tasks.classifiers import (
     Classifiers,
     build_classifiers,
-    teachers_classes,
     with_names,
 )
 from mgd.errors import InputError

@@ -119,26 +119,6 @@ def _file_of(path: Path) -> Path:
     return path / names.STUDENT if is_run(path) else path
 
 
-def teachers_classes(config: RunConfig) -> tuple[str, ...]:
-    """Returns the classes of a run's teacher, where no label tells any.
-
-    Raises:
-        InputError: If they are not known.
-    """
-    name, path = config.teacher_name, config.networks.teacher_resume
-    metadata = read_metadata(path) if path else None
-    if metadata is not None and metadata.classes:
-        return metadata.classes
-    number = None if path or config.networks.use_pretrained == 0 else published_classes(name)
-    if not number:
-        raise InputError(
-            f"nothing says which classes the teacher {name} knows, and without labels the "
-            "student's are the same; give a teacher of a run (`teacher_resume=RUN`), or one with "
-            "published weights"
-        )
-    return tuple(str(label) for label in range(number))
-
-
 def build_classifiers(
     config: RunConfig, classes: Sequence[str], augment: Augment, device: torch.device
 ) -> Classifiers:
