@@ -77,6 +77,8 @@ def _score_line(name: str, scores: Scores) -> str:
 def _outcome_lines(outcome: Outcome, data: DataConfig) -> Iterator[str]:
     best = outcome.best
     chosen_on = "held-out training images" if data.holdout else "valid"
+    if data.label_free:
+        chosen_on = "agreement with the teacher on held-out images"
     found = accuracies(best["top1"], best["top5"], outcome.valid_images)
     yield f"best epoch {best['epoch'] + 1:.0f}, chosen on {chosen_on}: {found}"
     folders = [name for name in ("valid", "val") if (Path(data.data) / name).is_dir()]

@@ -3,7 +3,7 @@
 import math
 import statistics
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mgd.data import seen_elsewhere
 from mgd.data.splits import Split, Splits
@@ -114,6 +114,42 @@ def duplicates_warning(splits: Splits) -> str:
         f"'{found[0][0]}' and '{found[0][1]}': the student is measured on what it has seen; "
         "remove them from one of the two"
     )
+
+
+MOST_OF_THE_LOSS = 0.9
+"""A part of the loss above this share leaves little to the others."""
+
+
+def balance_lines(means: Mapping[str, float]) -> Iterator[str]:
+    """Yields what share of the loss each of its parts is, and a warning of one that is nearly all.
+
+    A part that dwarfs the others decides alone what the student learns. That may be right: it is
+    for the validation accuracy to say.
+
+    Args:
+        means: "loss", and each of its terms as "loss_TERM"; one part alone has nothing to say.
+    """
+    parts: dict[str, float] = {}
+    for name, mean in means.items():
+        if name.startswith("loss_"):
+            term = name.removeprefix("loss_")
+            part = _PARTS.get(term, "features")
+            parts[part] = parts.get(part, 0.0) + mean
+    total = sum(parts.values())
+    if len(parts) < 2 or not total > 0:
+        return
+    shares = {part: value / total for part, value in parts.items()}
+    yield "shares of the loss: " + ", ".join(f"{p} {100 * s:.0f} %" for p, s in shares.items())
+    for part, share in shares.items():
+        if share > MOST_OF_THE_LOSS:
+            yield (
+                f"the {part} are nearly all of the loss; compare other values of "
+                f"{_WEIGHTS[part]} on validation images"
+            )
+
+
+_PARTS = {"ce": "labels", "kd": "logits"}
+_WEIGHTS = {"labels": "--ce-weight", "logits": "--kd-weight", "features": "--feature-weight"}
 
 
 def chance_warning(teacher: Classifier, scores: Scores) -> str:

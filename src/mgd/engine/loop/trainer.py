@@ -15,6 +15,7 @@ from mgd.data.loading import Batch
 from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.meter import Pace, TermMeter
+from mgd.engine.loop.opening import balance_lines
 from mgd.engine.loop.optim import build_optimizer, build_scheduler, first_lr
 from mgd.engine.loop.pipeline import Pipeline, batches_of
 from mgd.engine.loop.progress import Progress
@@ -68,6 +69,7 @@ class Trainer:
         named: dict[str, Owner] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
         named |= {"meter": self.meter, "watch": self.watch, "data": pipeline}
         named["precision"] = fabric.strategy.precision
+        self._is_balance_said = False
         self.state = RunState(config, [task, self.progress], named)
 
     @property
@@ -155,7 +157,9 @@ class Trainer:
             pace.images += size
             is_last = progress.step == self.num_steps
             if is_last or progress.step % self.config.output.print_freq == 0:
-                self.reporter.step(progress.step, {**self._means(), **pace.row()})
+                means = self._means()
+                self._say_balance(means)
+                self.reporter.step(progress.step, {**means, **pace.row()})
             if every and progress.step % every == 0 and not is_last:
                 self._save_inside_epoch(log)
             if self.stop.received and not is_last:
@@ -188,6 +192,13 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         self.meter.update(values, logits, labels)
+
+    def _say_balance(self, means: dict[str, float]) -> None:
+        """Says once what share of the loss each part is."""
+        lines = balance_lines(means) if not self._is_balance_said else ()
+        for line in lines:
+            self.reporter.message(line)
+        self._is_balance_said = True
 
     def _seed(self, step: int) -> None:
         seed_step(self.config.schedule.seed, self.progress.epoch, step, self.fabric.global_rank)
