@@ -1,6 +1,7 @@
 """The commands that run the engine."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from mgd import ranks
@@ -56,7 +57,8 @@ def _run(command: Command, arguments: Sequence[str]) -> None:
     parser = RunParser(command, text=text, example=example)
     config = parser.read(arguments)
     if config.output.evaluate:
-        scores, path = evaluate_networks(config, RichReporter())
+        with closing(RichReporter()) as reporter:
+            scores, path = evaluate_networks(config, reporter)
         if ranks.is_first():
             if config.data.holdout:
                 print(f"on training images, held out by --holdout {config.data.holdout}:")

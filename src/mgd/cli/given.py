@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from mgd.data import DIGITS
 from mgd.engine.options.config import OPTIONS, read_yaml
 from mgd.engine.options.option import Option, Switch
 from mgd.errors import InputError
 from mgd.models import is_code
-from mgd.runfolder import is_run, names
+from mgd.runfolder import is_evaluation, is_run, names
 
 _IMAGES = ("data", "holdout", "train_images", "seed", "skip_bad_images", "bit_depth")
 """Options of a run that say which images it was trained and chosen on."""
@@ -19,6 +20,37 @@ def is_network(given: Mapping[str, Any]) -> bool:
     """Tells whether a network stands in the place of DATA: a run folder, or a file."""
     place = Path(given.get("data", ""))
     return "student_resume" not in given and (is_run(place) or place.is_file())
+
+
+def check_place(values: Mapping[str, Any], command: str) -> None:
+    """Checks what stands in the place of DATA, as far as its kind tells that it cannot be used.
+
+    Args:
+        values: What was given, by the option's name.
+        command: The command's name.
+
+    Raises:
+        InputError: With what the place is, and what to give.
+    """
+    place = Path(values["data"])
+    if is_run(place):
+        raise InputError(
+            f"'{place}' is a run folder, and no folder of images; give the images it is to see"
+        )
+    measured = ("student_resume", "use_pretrained", "pretrained", "teacher_resume")
+    if command != "evaluate" or any(name in values for name in measured) or place.name == DIGITS:
+        return
+    if not place.exists():
+        raise InputError(f"'{place}' does not exist; {_GIVE}")
+    if is_evaluation(place):
+        raise InputError(f"'{place}' holds what an evaluation found, and no network; {_GIVE}")
+    if not any((place / part).is_dir() for part in ("train", "valid", "val")):
+        raise InputError(f"'{place}' is no run folder, and has no images; {_GIVE}")
+
+
+_GIVE = (
+    "give a run folder (mgd evaluate RUN), or images and a network (mgd evaluate DATA --model FILE)"
+)
 
 
 def images_of_run(place: Path) -> dict[str, Any]:
@@ -66,12 +98,19 @@ def options_in(path: Path, given: Collection[str]) -> dict[str, Any]:
                 f"-c {path}: '{keys[name]}' and '{key}' are the same option; keep one of the two"
             )
         keys[name] = key
-        if name in ("arch", "teacher") and name not in given and is_code(str(value)):
+        if name not in given and _may_run_code(name, str(value)):
             raise InputError(
                 f"-c {path}: {key} '{value}' would run code named in a file; "
                 f"give --{key} on the command line"
             )
     return {name: content[key] for name, key in keys.items()}
+
+
+def _may_run_code(name: str, value: str) -> bool:
+    """Tells whether an option's value would run code: a module of the user's, or in a .pt2 file."""
+    if name in ("arch", "teacher"):
+        return is_code(value)
+    return name in ("student_resume", "teacher_resume") and value.endswith(".pt2")
 
 
 def words(values: Mapping[str, Any]) -> Iterator[str]:

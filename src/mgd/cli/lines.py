@@ -3,8 +3,12 @@
 import math
 import textwrap
 from collections.abc import Iterable
+from unicodedata import category
 
 from mgd.engine.loop.opening import WIDTH
+
+_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode's categories of controls, formats, halves of a character, and ends of lines."""
 
 
 def decimals(images: int) -> int:
@@ -28,6 +32,26 @@ def accuracies(top1: float, top5: float, images: int) -> str:
     """
     places = decimals(images)
     return f"Acc@1 {top1:.{places}f} Acc@5 {top5:.{places}f}"
+
+
+def printable(text: str) -> str:
+    """Writes what a terminal would obey or cannot show as its escape, such as a colour's code.
+
+    Names of files and classes may come from a stranger.
+
+    Example:
+        >>> printable("red" + chr(27) + "[31m") == "red" + chr(92) + "x1b[31m"
+        True
+    """
+    return "".join(
+        each.encode("unicode_escape").decode() if category(each) in _OBEYED else each
+        for each in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """Does the same with each line of a text."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def folded(parts: Iterable[str], gap: str = "  ", indent: str = "") -> str:

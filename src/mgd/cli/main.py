@@ -15,6 +15,7 @@ from mgd import ranks
 from mgd.cli import commands
 from mgd.cli.after import export, report
 from mgd.cli.demo import demo
+from mgd.cli.lines import printable, printable_lines
 from mgd.cli.points import points
 from mgd.cli.predict import predict
 from mgd.cli.translate import with_flags
@@ -30,6 +31,15 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "export": export,
     "demo": demo,
 }
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what `sys.stderr` is at that time: a live line of progress takes it over."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one line."""
+        print(printable_lines(self.format(record)), file=sys.stderr)
+
 
 USAGE = """usage: mgd COMMAND ...
 
@@ -60,9 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a name that is no UTF-8 must not stop a run
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(
-        format="%(message)s", level=logging.WARNING if ranks.is_first() else logging.ERROR
-    )
+    level = logging.WARNING if ranks.is_first() else logging.ERROR
+    logging.basicConfig(format="%(message)s", level=level, handlers=[_ToStderr()])
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
@@ -81,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         COMMANDS[words[0]](words[1:])
     except (InputError, RunError) as error:
         # A name given, or a message of torch's, may have line breaks.
-        print(f"mgd: {' '.join(with_flags(str(error)).splitlines())}", file=sys.stderr)
+        said = " ".join(with_flags(str(error)).splitlines())
+        print(f"mgd: {printable(said)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # Who reads the output has gone, as `head` does; Python would complain once more at exit.

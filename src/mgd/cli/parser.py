@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mgd.cli.given import images_of_run, is_network, options_in, words
+from mgd.cli.given import check_place, images_of_run, is_network, options_in, words
 from mgd.engine.options.checks import TEACHER_OPTIONS, check_teacher_is_used
 from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig
 from mgd.engine.options.option import Command, Option, options_of
@@ -84,8 +84,9 @@ class RunParser(Parser):
         )
         self.command = command
         common = self.add_argument_group("options" if everything else "common options")
+        text_of_data = _help(OPTIONS["data"], command, everything)
         common.add_argument(
-            "data", metavar="DATA", nargs="?", default=argparse.SUPPRESS, help=OPTIONS["data"].text
+            "data", metavar=place, nargs="?", default=argparse.SUPPRESS, help=text_of_data
         )
         common.add_argument("-h", "--help", action="help", help="list the common options")
         common.add_argument(
@@ -98,14 +99,14 @@ class RunParser(Parser):
             "--config",
             metavar="FILE",
             default=argparse.SUPPRESS,
-            help=f"YAML file of options, such as a run's {names.ARGS}; flags win",
+            help=f"YAML file, such as a run's {names.ARGS}; flags win",
         )
         for group in GROUPS:
             title = (group.__doc__ or "").rstrip(".").lower()
             section = self.add_argument_group(title) if everything else common
             for item in options_of(group):
                 if item.name != "data":
-                    _add(section, item, _help(item, command, everything))
+                    add_option(section, item, _help(item, command, everything))
 
     def read(self, arguments: Sequence[str]) -> RunConfig:
         """Parses a command line into a configuration; a `-c` file's options stand before it.
@@ -134,6 +135,7 @@ class RunParser(Parser):
         if not values.get("data"):
             where = f", or 'data' in {given['config']}" if "config" in given else ""
             self.error(f"the following arguments are required: DATA{where}")
+        check_place(values, self.command)
         values = {name: value for name, value in values.items() if name in OPTIONS}
         if self.command == "evaluate":
             values["evaluate"] = True
@@ -193,7 +195,14 @@ class _HelpAll(argparse.Action):
         parser.exit()
 
 
-def _add(section: Any, item: Option, text: str) -> None:
+def add_option(section: Any, item: Option, text: str) -> None:
+    """Adds an option of a run to a parser.
+
+    Args:
+        section: The parser, or a group of arguments in it.
+        item: What to add; its value is missing in the result where it is not given.
+        text: Of the help.
+    """
     flags = [*(f for f in item.flags if f[1] != "-"), item.flag]
     flags += [f for f in item.flags if f[1] == "-"]
     if item.kind is bool:
@@ -217,6 +226,8 @@ def _help(item: Option, command: Command, everything: bool) -> str:
     text = item.brief
     if everything:
         text = (item.train_text if command == "train" else "") or item.text
+    if command == "evaluate" and (not everything or item.name == "data"):
+        text = _IN_EVALUATION.get(item.name, text)
     if command not in item.commands or not text:
         return argparse.SUPPRESS
     default = _DEFAULTS.get(command, {}).get(item.name, item.default)
@@ -226,6 +237,18 @@ def _help(item: Option, command: Command, everything: bool) -> str:
         text += f" (default: {default})"
     return text.replace("%", "%%")
 
+
+_IN_EVALUATION = {
+    "data": "folder with `train` and `valid` inside, or digits; or a run, or a file in it, "
+    "measured on the images of the run",
+    "arch": "network; default: the one that its file names",
+    "teacher": "teacher network; default: the one that its file names",
+    "student_resume": "run folder or file to measure, also .pt2 and .onnx; a .pt2 can run code",
+    "use_pretrained": "1: measure published ImageNet weights",
+    "experiment": "name of the folder with the results",
+    "output": "folder in which it is made",
+}
+"""Texts of common options, where an evaluation uses them in another way."""
 
 _DEFAULTS: dict[Command, dict[str, Any]] = {"distill": {"distiller": "mgd"}}
 """Values that a command sets where none are given."""

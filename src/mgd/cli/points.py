@@ -11,10 +11,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mgd.cli.parser import Parser
-from mgd.engine.options.config import RunConfig
+from mgd.cli.parser import Parser, add_option
+from mgd.engine.options.config import OPTIONS, RunConfig, ViewConfig
 from mgd.engine.tasks.building import build_distiller
-from mgd.errors import InputError
+from mgd.engine.tasks.classifiers import own_view
 from mgd.inside import PointList, points_to_plain
 from mgd.method.distiller import Distiller
 from mgd.method.point import DistillationPoint
@@ -53,13 +53,11 @@ def points(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--student", "--arch", metavar="NAME", required=True, help="student network"
     )
-    parser.add_argument(
-        "--size",
-        metavar="N",
-        type=int,
-        default=224,
-        help="side of the square images, in pixels (default: 224)",
-    )
+    for name, text in (
+        ("size", "side of the student's images, in pixels (default: the network's own)"),
+        ("teacher_size", "the same of the teacher"),
+    ):
+        add_option(parser, OPTIONS[name], text)
     parser.add_argument(
         "--points",
         choices=("known", "auto"),
@@ -74,22 +72,29 @@ def points(arguments: Sequence[str]) -> None:
         help="yaml: a file for mgd distill --points FILE (default: table)",
     )
     given = parser.parse_args(arguments)
-    if given.size < 1:
-        raise InputError(f"--size {given.size} must be at least 1")
+    sizes = {name: value for name, value in vars(given).items() if name.endswith("size")}
+    options = ViewConfig(**sizes)
     torch.manual_seed(0)
     teacher, student = create_model(given.teacher), create_model(given.student)
-    example = torch.randn(2, 3, given.size, given.size)
+    views = {
+        "teacher_view": own_view(given.teacher, teacher)[0].replace(**options.given("teacher")),
+        "student_view": own_view(given.student, student)[0].replace(**options.given("student")),
+    }
+    size = max(view.size for view in views.values())
+    example = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
     config = RunConfig().replace(
         distiller="mgd",
         teacher=given.teacher,
         arch=given.student,
         points="auto" if given.points == "auto" else "",
     )
-    with build_distiller(config, teacher, student, example) as distiller:
+    with build_distiller(config, teacher, student, example, **views) as distiller:
         if given.format == "yaml":
             print(yaml.safe_dump(points_to_plain(distiller.points.pairs), sort_keys=False), end="")
             return
         update_matching(distiller, [example])
+        for name, view in zip((given.teacher, given.student), views.values(), strict=True):
+            print(f"{name} at {view.size} px")
         _print(distiller.points.pairs, _memory_shares(distiller), _time_shares(distiller, example))
 
 
@@ -113,7 +118,7 @@ def _time_shares(distiller: Distiller, example: torch.Tensor) -> list[float]:
     """Times each point's loss and its gradient against the whole step, best of a few."""
     with torch.no_grad():
         teacher_features, _ = distiller.frozen_teacher(example)
-        student_features, _ = distiller.learner.tapped_student(example)
+        student_features, _ = distiller.learner.run_student(example)
     whole = _best(lambda: distiller(example).point_losses.sum().backward())
     parts = []
     for point, student, teacher in zip(

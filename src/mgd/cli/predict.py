@@ -3,20 +3,28 @@
 import csv
 import io
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from mgd.cli.after import check_output
-from mgd.cli.parser import Parser
+from mgd.cli.lines import printable
+from mgd.cli.parser import Parser, add_option
 from mgd.data import find_images
+from mgd.engine.options.config import OPTIONS, DataConfig
 from mgd.engine.predict import Prediction
 from mgd.engine.predict import predict as run_prediction
 from mgd.runfolder import write_whole
 
+_LEAST = 40
+"""Columns that classes need beside the name of their image."""
+_OPTIONS = {
+    "batch_size": "images at a time (default: 64)",
+    "workers": "processes that read images (default: 0)",
+    "bit_depth": "bits of the grey values in 16-bit files, 8 to 16 (default: auto)",
+}
 _EXAMPLE = """example:
   mgd predict holiday/*.jpg --model runs/first --format csv -o answers.csv"""
 
@@ -35,7 +43,8 @@ def predict(arguments: Sequence[str]) -> None:
         "-m",
         required=True,
         metavar="RUN|FILE",
-        help="run folder, or a file: .safetensors, .ckpt, .pth, .pt2, .onnx",
+        help="run folder, or a file: .safetensors, .ckpt, .pth, .onnx, .pt2; loading a .pt2 can "
+        "run code in it: use none of a stranger's",
     )
     parser.add_argument("--arch", default="", metavar="NAME", help="where the file names none")
     parser.add_argument(
@@ -45,17 +54,13 @@ def predict(arguments: Sequence[str]) -> None:
         "--format", choices=("table", "csv", "json"), default="table", help="(default: table)"
     )
     parser.add_argument("--output", "-o", metavar="FILE", help="default: the terminal")
-    parser.add_argument(
-        "--batch-size", "-b", type=int, default=64, metavar="N", help="images at a time"
-    )
-    parser.add_argument(
-        "--workers", "-j", type=int, default=0, metavar="N", help="processes that read images"
-    )
+    for name, text in _OPTIONS.items():
+        add_option(parser, OPTIONS[name], text)
     given = parser.parse_args(arguments)
-    for name, least in (("top_k", 1), ("batch_size", 1), ("workers", 0)):
-        if getattr(given, name) < least:
-            flag = name.replace("_", "-")
-            parser.error(f"--{flag} {getattr(given, name)} must be at least {least}")
+    if given.top_k < 1:
+        parser.error(f"--top-k {given.top_k} must be at least 1")
+    options = {name: value for name, value in vars(given).items() if name in _OPTIONS}
+    data = DataConfig(**{"batch_size": 64, "workers": 0, **options})
     if given.output:
         check_output(Path(given.output))
     predictions = run_prediction(
@@ -63,39 +68,54 @@ def predict(arguments: Sequence[str]) -> None:
         given.model,
         given.arch,
         top_k=given.top_k,
-        batch_size=given.batch_size,
-        workers=given.workers,
+        batch_size=data.batch_size,
+        workers=data.workers,
+        bit_depth=data.bit_depth,
     )
     _write(list(predictions), given.format, given.output)
 
 
 def _write(predictions: Sequence[Prediction], kind: str, output: str | None) -> None:
-    if kind == "table" and not output:
-        Console(width=None if sys.stdout.isatty() else 200).print(_table(predictions))
-        return
-    text = {"table": _as_text, "csv": _as_csv, "json": _as_json}[kind](predictions)
+    text = {"table": _as_table, "csv": _as_csv, "json": _as_json}[kind]
+    # A file's name may not be UTF-8: it keeps its bytes.
     if output:
-        # A file's name may not be UTF-8: it keeps its bytes.
-        content = text.encode(errors="surrogateescape")
+        content = text(predictions).encode(errors="surrogateescape")
         write_whole(Path(output), lambda file: file.write(content))
         print(output)
+    elif kind == "table":
+        is_terminal = sys.stdout.isatty()
+        columns = shutil.get_terminal_size().columns if is_terminal else sys.maxsize
+        print(_as_table(predictions, columns), end="")
     else:
-        print(text, end="")
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text(predictions).encode(errors="surrogateescape"))
+        sys.stdout.buffer.flush()
 
 
-def _table(predictions: Sequence[Prediction]) -> Table:
-    table = Table("image", *(f"{place}." for place in range(1, _most(predictions) + 1)), box=None)
-    for each in predictions:
-        cells = (f"{name} {100 * share:.1f} %" for name, share in each.classes)
-        table.add_row(each.image, *cells)
-    return table
-
-
-def _as_text(predictions: Sequence[Prediction]) -> str:
-    console = Console(width=200, file=io.StringIO())
-    with console.capture() as captured:
-        console.print(_table(predictions))
-    return captured.get()
+def _as_table(predictions: Sequence[Prediction], columns: int = sys.maxsize) -> str:
+    """Writes an image a line, or more where its classes do not fit beside its name."""
+    names = [printable(each.image) for each in predictions]
+    widest = max(map(len, names), default=0)
+    is_beside = widest + _LEAST <= columns
+    indent = " " * (widest + 2 if is_beside else 4)
+    lines = []
+    for name, each in zip(names, predictions, strict=True):
+        # textwrap breaks a line at ordinary spaces alone, and leaves non-breaking ones.
+        shares = (
+            f"{printable(found)} {100 * share:.1f} %".replace(" ", "\xa0")
+            for found, share in each.classes
+        )
+        start = f"{name:{widest}}  " if is_beside else indent
+        classes = textwrap.wrap(
+            "  ".join(shares),
+            columns,
+            initial_indent=start,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += classes if is_beside else [name, *classes]
+    return "".join(f"{line}\n" for line in lines).replace("\xa0", " ")
 
 
 def _as_csv(predictions: Sequence[Prediction]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mgd.cli.lines import accuracies, decimals, folded
+from mgd.cli.lines import accuracies, decimals, folded, printable_lines
 from mgd.data.check import Watch
 from mgd.engine.loop.runlog import Reporter
 from mgd.runfolder import EpochRecord
@@ -25,7 +25,8 @@ class RichReporter(Reporter):
 
     def message(self, text: str) -> None:
         """Prints one line."""
-        self._terminal().print(text, markup=False, highlight=False, soft_wrap=True)
+        shown = printable_lines(text)
+        self._terminal().print(shown, markup=False, highlight=False, soft_wrap=True)
 
     def watch(self, text: str) -> Watch:
         """Returns what draws a bar while it passes items on; a log has a line the first time."""
@@ -39,6 +40,7 @@ class RichReporter(Reporter):
             yield from items
             return
         progress = self._live()
+        self._show_epoch(False)  # one line at a time, which the longer of two would widen
         task = progress.add_task(text, total=number, values=f"of {number} batches")
         try:
             for item in items:
@@ -46,6 +48,12 @@ class RichReporter(Reporter):
                 progress.advance(task)
         finally:
             progress.remove_task(task)
+            self._show_epoch(True)
+            progress.refresh()  # else the line would stay until something else is drawn
+
+    def _show_epoch(self, visible: bool) -> None:
+        if self._bar is not None:
+            self._live().update(self._bar, visible=visible)
 
     def start(self, images: int) -> None:
         """Keeps over how many images the accuracy of an epoch is."""

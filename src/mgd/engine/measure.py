@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning_fabric import Fabric
 
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.loop.opening import network_lines
+from mgd.engine.loop.opening import data_lines, network_lines
 from mgd.engine.loop.pipeline import (
     Pipeline,
     augmentation,
@@ -53,7 +53,10 @@ def _evaluate(
     splits = load_data(config)
     augment = augmentation(config, splits)
     classifiers = build_classifiers(config, splits.classes, augment, fabric.device)
+    in_data = splits.classes
     splits, bad_images = cut_splits(config, splits, classifiers.classes)
+    for line in data_lines(config.data.data, [f"{len(splits.valid)} images"], in_data):
+        reporter.message(line)
     pipeline = Pipeline(config, fabric, splits, classifiers)
     networks = {"teacher": classifiers.teacher, "student": classifiers.student}
     found = {
@@ -74,7 +77,6 @@ def _evaluate(
         )
         if config.data.skip_bad_images:
             reporter.message(write_bad_images(folder, bad_images))
-    reporter.close()
     return {title: scores for title, (_, scores) in found.items()}, folder
 
 

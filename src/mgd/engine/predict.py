@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mgd.data.decode import BitDepth
 from mgd.data.folder import FolderSplit
 from mgd.data.loading import EvalBatches, ImageDataset, build_loader
 from mgd.engine.loop.pipeline import batches_of, telling_of_dead_workers
+from mgd.engine.tasks.trained import file_of, load_trained
 from mgd.errors import InputError
 from mgd.inside import logits_of
-from mgd.models import Metadata, assume_metadata, load_network
-from mgd.runfolder import is_run, names
+from mgd.models import Metadata, assume_metadata
 from mgd.views import Preprocess
 
 
@@ -35,6 +36,7 @@ def predict(
     top_k: int = 5,
     batch_size: int = 64,
     workers: int = 0,
+    bit_depth: BitDepth = "auto",
 ) -> Iterator[Prediction]:
     """Yields the most likely classes of each image, in the order of the files.
 
@@ -47,17 +49,20 @@ def predict(
         top_k: How many classes, at least 1; all, where there are fewer.
         batch_size: Images at a time.
         workers: Processes that read images; 0 reads in this one.
+        bit_depth: How many bits the grey values in 16-bit files have; see `mgd.data.decode`.
 
     Raises:
         InputError: For a file that cannot be read.
     """
-    path = Path(model) / names.STUDENT if is_run(Path(model)) else Path(model)
-    network, metadata = load_network(path, arch)
+    path = file_of(Path(model))
+    network, metadata = load_trained(path, arch)
     metadata = metadata or assume_metadata(arch or str(path), path)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     view = metadata.view
     shown = nn.Sequential(Preprocess(view), network).to(device)
-    dataset = ImageDataset(FolderSplit([(file, -1) for file in files]), view.transform(), 0)
+    dataset = ImageDataset(
+        FolderSplit([(file, -1) for file in files], bit_depth), view.transform(), 0
+    )
     loader = build_loader(dataset, EvalBatches(len(files), batch_size), workers)
     remaining = iter(files)
     with telling_of_dead_workers():
@@ -71,7 +76,10 @@ def predict(
 def _likeliest(
     network: nn.Module, images: Tensor, top_k: int, metadata: Metadata, source: str
 ) -> list[list[tuple[int, float]]]:
-    """Returns the (class, probability) pairs of each image, the likeliest first."""
+    """Returns the (class, probability) pairs of each image, the likeliest first.
+
+    A file without names of classes has `num_classes` 0.
+    """
     logits = logits_of(network(images)).float()
     if logits.dim() != 2:
         raise InputError(f"'{source}' gives outputs {tuple(logits.shape)}, no scores of classes")

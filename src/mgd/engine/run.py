@@ -23,7 +23,6 @@ from mgd.engine.loop.opening import (
     opening_lines,
 )
 from mgd.engine.loop.pipeline import (
-    Part,
     Pipeline,
     augmentation,
     cut_splits,
@@ -184,24 +183,13 @@ def _judge_teacher(
 ) -> Scores | None:
     """Measures the teacher before it teaches, and warns of one that has nothing to teach."""
     teacher = classifiers.answering_teacher
-    if pipeline.is_label_free:  # it would agree with itself
+    if teacher is None or pipeline.is_label_free:  # where it would agree with itself
         return None
-    scores = _score_teacher(pipeline, classifiers, "valid", reporter)
-    if teacher is None or scores is None:
-        return None
+    scores = pipeline.score(teacher, "valid", watch=reporter.watch("measuring the teacher"))
     reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of valid")
     if warning := chance_warning(teacher, scores):
         logger.warning("%s", warning)
     return scores
-
-
-def _score_teacher(
-    pipeline: Pipeline, classifiers: Classifiers, part: Part, reporter: Reporter
-) -> Scores | None:
-    teacher = classifiers.answering_teacher
-    if teacher is None:
-        return None
-    return pipeline.score(teacher, part, watch=reporter.watch("measuring the teacher"))
 
 
 def _adopt_best(progress: Progress, folder: Path, source: Path) -> None:
@@ -229,7 +217,9 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
             task.student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
         ranks.share(task.student.state_dict().values())
         test = pipeline.score(task.classifiers.student, "test")
-        teacher = _score_teacher(pipeline, task.classifiers, "test", reporter)
+        if task.classifiers.answering_teacher is not None:
+            watch = reporter.watch("measuring the teacher")
+            teacher = pipeline.score(task.classifiers.answering_teacher, "test", watch=watch)
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
     images = len(pipeline.splits.valid)

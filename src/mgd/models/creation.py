@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any
 from urllib.error import URLError
@@ -187,12 +188,25 @@ def _import(name: str) -> Any:
         sys.path.append(os.getcwd())
     try:
         builder = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # the module is the user's, and may raise anything
         raise InputError(
-            f"network '{name}' cannot be imported ({error}); give package.module:callable of "
-            "an installed package, or of a file in the current folder"
+            f"network '{name}' cannot be imported ({_told(error)}); give package.module:callable "
+            "of an installed package, or of a file in the current folder"
         ) from error
     return builder
+
+
+def _told(error: Exception) -> str:
+    """Tells in one line what the user's code raised, and where."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (ImportError, AttributeError, SyntaxError)):
+        return text
+    own = [
+        f", {os.path.basename(frame.filename)} line {frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(os.getcwd())
+    ]
+    return f"{type(error).__name__}{f': {text}' if text else ''}{own[-1] if own else ''}"
 
 
 def _create_by_code(name: str, num_classes: int, weights: str | None) -> nn.Module:
@@ -208,7 +222,14 @@ def _create_by_code(name: str, num_classes: int, weights: str | None) -> nn.Modu
             f"network '{name}' cannot be called with num_classes={num_classes} ({error}); write a "
             "function that takes `num_classes` and returns the network"
         ) from error
-    network = builder(num_classes=num_classes)
+    try:
+        network = builder(num_classes=num_classes)
+    except InputError:
+        raise
+    except Exception as error:  # the user's code, which may raise anything
+        raise InputError(
+            f"network '{name}' fails with num_classes={num_classes} ({_told(error)}); repair it"
+        ) from error
     if not isinstance(network, nn.Module):
         raise InputError(
             f"network '{name}' returned a {type(network).__name__}; needed is a torch.nn.Module"

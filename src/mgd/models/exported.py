@@ -1,8 +1,10 @@
 """Exported networks: written to a file that another program can run, and read back from it."""
 
 import io
-import zipfile
-from collections.abc import Callable
+import logging
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -27,6 +29,10 @@ class ExportedNetwork(nn.Module):
     Args:
         run: (B, C, H, W) -> (B, K), on the CPU.
         source: The file.
+
+    Raises:
+        InputError: When it is run on images of another size than it was exported for, or if it
+            returns no tensor.
     """
 
     def __init__(self, run: Callable[[Tensor], Tensor], source: str):
@@ -36,7 +42,19 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the outputs (B, K) on the images' device."""
-        return self._run[0](images.cpu()).to(images.device)
+        try:
+            output = self._run[0](images.cpu())
+        except Exception as error:  # onnxruntime's own errors have no common base class
+            raise InputError(
+                f"'{self.source}' cannot run on images of {tuple(images.shape[1:])} "
+                f"({_reason(error)}); give the `size` that it was exported for"
+            ) from error
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"'{self.source}' returns a {type(output).__name__}; needed is a tensor of class "
+                "scores: export a network that returns it"
+            )
+        return output.to(images.device)
 
 
 def is_exported(path: str | Path) -> bool:
@@ -64,13 +82,25 @@ def read_exported(path: str | Path) -> tuple[nn.Module, Metadata | None]:
 def _read_pt2(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
     extra = {PT2_FILE: ""}
     try:
-        program = torch.export.load(path, extra_files=extra)
-    except (RuntimeError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with _without_its_tracebacks():
+            run = torch.export.load(path, extra_files=extra).module()
+    except Exception as error:  # a damaged archive can end in nearly anything
         raise InputError(
-            f"'{path}' is damaged or no .pt2 file ({reason}); export it again"
+            f"'{path}' is damaged or no .pt2 file ({_reason(error)}); export it again"
         ) from error
-    return program.module(), extra[PT2_FILE]
+    return run, extra[PT2_FILE]
+
+
+@contextmanager
+def _without_its_tracebacks() -> Iterator[None]:
+    """Keeps torch from logging a traceback of a file that it cannot read; the error says it."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
@@ -81,9 +111,8 @@ def _read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors have no common base class
-        reason = str(error).splitlines()[0]
         raise InputError(
-            f"'{path}' is damaged or no .onnx file ({reason}); export it again"
+            f"'{path}' is damaged or no .onnx file ({_reason(error)}); export it again"
         ) from error
     name = session.get_inputs()[0].name
 
@@ -91,6 +120,11 @@ def _read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
         return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
 
     return run, session.get_modelmeta().custom_metadata_map.get(KEY, "")
+
+
+def _reason(error: Exception) -> str:
+    """Returns an error's text as one line that is not too long; its kind where it has none."""
+    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
 
 
 def _onnx_is_missing(error: ImportError) -> InputError:

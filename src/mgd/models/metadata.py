@@ -81,6 +81,11 @@ def beside(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+def is_metadata(path: Path) -> bool:
+    """Tells whether a JSON file is of a network: another project's may have the name as well."""
+    return '"view"' in path.read_text(encoding="utf-8", errors="replace")
+
+
 def _fault(values: Any) -> str:
     """Returns what is wrong with metadata; empty if nothing is."""
     if not isinstance(values, Mapping):

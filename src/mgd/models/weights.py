@@ -3,6 +3,7 @@
 import argparse
 import logging
 import pickle
+import textwrap
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mgd.errors import InputError
-from mgd.models.metadata import KEY, Metadata, beside
+from mgd.models.metadata import KEY, Metadata, beside, is_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +80,10 @@ def read_checkpoint(path: str | Path) -> tuple[StateDict, Metadata | None]:
 def _metadata_of(content: Any, path: Path) -> Metadata | None:
     if isinstance(content, Mapping) and KEY in content:
         return Metadata.from_plain(content[KEY], str(path))
-    if not beside(path).is_file():
+    if not beside(path).is_file() or not is_metadata(beside(path)):
         return None
     text = beside(path).read_text(encoding="utf-8", errors="replace")
-    # Another project's file may have the name as well.
-    return Metadata.from_json(text, str(beside(path))) if '"view"' in text else None
+    return Metadata.from_json(text, str(beside(path)))
 
 
 def _load_safetensors(path: Path) -> tuple[StateDict, str]:
@@ -108,15 +108,27 @@ def load_plain(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; the error below says more
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"'{path}' is damaged or holds objects other than tensors and plain values, which "
-            "are not loaded for safety; save a state dict instead"
-        ) from error
     except Exception as error:  # a damaged pickle can end in nearly anything
+        if not _is_of_torch(path):
+            raise InputError(
+                f"'{path}' is damaged or no file of weights: it does not begin as torch.save's "
+                "do; give a .pth, .ckpt or .safetensors file, or a run folder"
+            ) from error
+        if isinstance(error, pickle.UnpicklingError):
+            raise InputError(
+                f"'{path}' is damaged or holds objects other than tensors and plain values, which "
+                "are not loaded for safety; save a state dict instead"
+            ) from error
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" …")
         raise InputError(
-            f"'{path}' is damaged or no checkpoint ({type(error).__name__}); use another copy"
+            f"'{path}' is damaged or no checkpoint ({reason}); use another copy"
         ) from error
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Tells whether a file begins as `torch.save` begins one: as a zip archive or a pickle."""
+    with path.open("rb") as file:
+        return file.read(2).startswith((b"PK", b"\x80"))
 
 
 def num_classes_of(weights: StateDict, network: nn.Module, num_classes: int) -> int:

@@ -17,6 +17,7 @@ from mgd.runfolder.reading import (
     read_changes,
     read_epochs,
     read_matching,
+    read_options,
     read_result,
     read_run,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "read_epochs",
     "read_evaluation",
     "read_matching",
+    "read_options",
     "read_result",
     "read_run",
     "remove_leftovers",

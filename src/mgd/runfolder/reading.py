@@ -90,7 +90,7 @@ def read_run(folder: str | Path) -> Run:
         raise InputError(f"'{folder}' is no run folder (no {names.ARGS}); give one below --output")
     return Run(
         folder=folder,
-        options=_read_options(folder / names.ARGS),
+        options=read_options(folder / names.ARGS),
         epochs=read_epochs(folder),
         result=read_result(folder),
         matching=read_matching(folder),
@@ -140,7 +140,7 @@ def read_changes(folder: Path) -> list[OptionsChange]:
         InputError: If a file cannot be read.
     """
     earlier = earlier_args(folder)
-    options = [_read_options(path) for path in (*earlier.values(), folder / names.ARGS)]
+    options = [read_options(path) for path in (*earlier.values(), folder / names.ARGS)]
     return [
         OptionsChange(
             epoch=epoch,
@@ -162,7 +162,12 @@ def earlier_args(folder: Path) -> dict[tuple[int, int], Path]:
     return dict(sorted(places.items()))
 
 
-def _read_options(path: Path) -> dict[str, Any]:
+def read_options(path: Path) -> dict[str, Any]:
+    """Reads the options of a run, by the flag without its dashes.
+
+    Raises:
+        InputError: If the file cannot be read, or lacks what every run has.
+    """
     with telling_of(path):
         options = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(options, dict):

@@ -31,12 +31,16 @@ def opening_lines(data: str, splits: Splits, classifiers: Classifiers) -> Iterat
     parts.append(f"{len(splits.valid)} to validate")
     if splits.test is not None:
         parts.append(f"{len(splits.test)} to test")
-    names = ", ".join(splits.classes)
-    yield from _lines("data", f"{data}: {', '.join(parts)}")
-    yield _shortened(f"{'':9}{len(splits.classes)} classes: {names}")
+    yield from data_lines(data, parts, splits.classes)
     yield from network_lines("student", classifiers.student)
     if classifiers.teacher is not None:
         yield from network_lines("teacher", classifiers.teacher)
+
+
+def data_lines(data: str, parts: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
+    """Yields the name of the data and its parts, and its classes, as many as fit a line."""
+    yield from _lines("data", f"{data}: {', '.join(parts)}")
+    yield _shortened(f"{'':9}{len(classes)} classes: {', '.join(classes)}")
 
 
 def network_lines(title: str, classifier: Classifier) -> Iterator[str]:
@@ -53,7 +57,6 @@ def _lines(title: str, text: str) -> list[str]:
         WIDTH,
         initial_indent=f"{title:9}",
         subsequent_indent=" " * 9,
-        break_long_words=False,
         break_on_hyphens=False,
     )
 

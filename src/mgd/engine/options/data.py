@@ -12,7 +12,12 @@ from mgd.runfolder import names
 class DataConfig(Group):
     """Data."""
 
-    data: str = option("", "folder with `train` and `valid` inside, or digits", shown="DATA")
+    data: str = option(
+        "",
+        "folder with `train` and `valid` inside, or digits",
+        brief="folder with `train` and `valid` inside, or digits",
+        shown="DATA",
+    )
     augment: Augment = option(
         "auto",
         "random changes of training images. imagenet: crop at a random scale, and flip; cifar: "

@@ -20,7 +20,7 @@ class DistillationConfig(Group):
         "none",
         "mgd: Matching Guided Distillation; kd: logits only; fitnet, ofd: features through "
         "learned 1x1 convolutions, with the squared distance or the partial L2; none: no teacher",
-        brief="method; mgd: Matching Guided Distillation",
+        brief="method of distillation",
     )
     mgd_reducer: Annotated[str, OneOf(REDUCERS)] = option(
         "amp",

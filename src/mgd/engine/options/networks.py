@@ -14,7 +14,7 @@ class NetworkConfig(Group):
         "student: a built-in name, torchvision:NAME, timm:NAME or package.module:callable; "
         "default: the network of --student-resume, else mobilenet_v1",
         flags=("-a",),
-        brief="network to train",
+        brief="network, such as resnet18",
         train_text="network: a built-in name, torchvision:NAME, timm:NAME or "
         "package.module:callable; default: the network of --student-resume, else mobilenet_v1",
     )
@@ -35,7 +35,8 @@ class NetworkConfig(Group):
     student_resume: str = option(
         "",
         "the student's first weights, or in an evaluation the student: a run folder, or a file of "
-        "weights; an evaluation takes exported .pt2 and .onnx files as well",
+        "weights; an evaluation takes exported .pt2 and .onnx files as well. Loading a .pt2 can "
+        "run code in it: use none of a stranger's",
         flags=("--model",),
         brief="run folder or file of the student",
         shown="RUN|FILE",

@@ -18,7 +18,7 @@ class ViewConfig(Group):
         "its weights, else that of the published network: 32 for CIFAR networks, 224 for most",
         least=2,
         most=4096,
-        brief="side of the square images, in pixels",
+        brief="side of the images, in pixels",
         train_text="width and height of the images that the network sees, in pixels. auto: the "
         "size kept with its weights, else that of the published network: 32 for CIFAR networks, "
         "224 for most",

@@ -13,6 +13,7 @@ from mgd.data.transforms import Augment, random_changes
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.sync_bn import synchronize
 from mgd.engine.tasks.classes import check_known, columns_of
+from mgd.engine.tasks.trained import file_of, load_trained, metadata_of, read_trained
 from mgd.errors import InputError
 from mgd.inside import logits_of
 from mgd.models import (
@@ -23,12 +24,9 @@ from mgd.models import (
     create_model,
     is_code,
     is_exported,
-    load_network,
     published_classes,
-    read_metadata,
 )
-from mgd.models.weights import load_backbone, read_checkpoint
-from mgd.runfolder import is_run, names
+from mgd.models.weights import load_backbone
 from mgd.views import View
 
 logger = logging.getLogger(__name__)
@@ -102,21 +100,16 @@ def with_names(config: RunConfig) -> RunConfig:
     for path, name in (("student_resume", "arch"), ("teacher_resume", "teacher")):
         if not (given := getattr(networks, path)):
             continue
-        file = found[path] = str(_file_of(Path(given)))
+        file = found[path] = str(file_of(Path(given)))
         if getattr(networks, name):
             continue
-        metadata = read_metadata(file)
+        metadata = metadata_of(file)
         if is_exported(file):
             found[name] = metadata.arch if metadata else file
         elif metadata is not None:
             found[name] = arch_of(metadata, file)
     found.setdefault("arch", config.student_name)
     return config.replace(**found)
-
-
-def _file_of(path: Path) -> Path:
-    """Returns the file of weights that a path means: a run's student, where it is a run folder."""
-    return path / names.STUDENT if is_run(path) else path
 
 
 def build_classifiers(
@@ -166,7 +159,7 @@ def _student(
     path = options.student_resume
     metadata: Metadata | None = None
     if config.output.evaluate and path:
-        network, metadata = load_network(path, "" if is_exported(path) else name)
+        network, metadata = load_trained(path, name)
         if metadata is not None and metadata.classes:
             check_known(path, metadata.classes, classes)
             classes = metadata.classes
@@ -180,7 +173,7 @@ def _student(
         pretrained = options.use_pretrained == 1 or options.pretrained
         network = create_model(name, len(classes), PRETRAINED if pretrained else None)
         weights = "published weights" if pretrained else "random weights"
-    view, view_from = _own_view(name, network, metadata)
+    view, view_from = own_view(name, network, metadata)
     given = config.views.given("student")
     view, view_from = _with_given(view, view_from, given, "student")
     if metadata is None and not given.keys() & {"crop", "crop_pct"}:
@@ -192,12 +185,8 @@ def _to_go_on_with(
     name: str, path: str, classes: tuple[str, ...]
 ) -> tuple[nn.Module, Metadata | None]:
     """Creates a network for classes, with the weights of a file."""
-    if is_exported(path):
-        raise InputError(
-            f"'{path}' is an exported network, which cannot be trained; give the run folder or "
-            "the file of weights that it was exported from"
-        )
-    state, metadata = read_checkpoint(path)
+    _check_trainable(path)
+    state, metadata = read_trained(path)
     network = create_model(name, len(classes))
     known = metadata.classes if metadata is not None else ()
     # A head for other classes is no start, even where there are as many of them.
@@ -218,14 +207,11 @@ def _teacher(
     columns, no_answers = None, ""
     if path and is_exported(path):
         if not config.output.evaluate:
-            raise InputError(
-                f"'{path}' is an exported network: its features cannot be read; give the run "
-                "folder or the file of weights that it was exported from"
-            )
-        network, metadata = load_network(path)
+            _check_trainable(path)
+        network, metadata = load_trained(path)
         weights = path
     elif path:
-        state, metadata = read_checkpoint(path)
+        state, metadata = read_trained(path)
         network = build_for(name, state, path, metadata, len(classes))
         weights = path
     elif config.networks.use_pretrained == 0:
@@ -240,7 +226,7 @@ def _teacher(
             )
     if metadata is not None and metadata.classes:
         columns, no_answers = columns_of(metadata.classes, classes, device)
-    view, view_from = _own_view(name, network, metadata)
+    view, view_from = own_view(name, network, metadata)
     if metadata is None and weights != "published weights":
         # Nothing says how these weights were trained.
         view = _as_trained(view, augment)
@@ -251,8 +237,22 @@ def _teacher(
     return Classifier(name, network, view, weights, view_from, columns, no_answers)
 
 
-def _own_view(name: str, network: nn.Module, metadata: Metadata | None) -> tuple[View, str]:
-    """Returns a network's own view, and where it comes from."""
+def _check_trainable(path: str) -> None:
+    if is_exported(path):
+        raise InputError(
+            f"'{path}' is an exported network: it can be run, but neither trained nor looked "
+            "inside; give the run folder or the file of weights that it was exported from"
+        )
+
+
+def own_view(name: str, network: nn.Module, metadata: Metadata | None = None) -> tuple[View, str]:
+    """Returns a network's own view, and where it comes from.
+
+    Args:
+        name: As in `create_model`; of an exported network the file.
+        network: The network of that name.
+        metadata: What the file of its weights says.
+    """
     if metadata is not None:
         return metadata.view, "kept with its weights"
     if not is_code(name) and not is_exported(name):
