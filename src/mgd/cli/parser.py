@@ -139,7 +139,9 @@ class RunParser(Parser):
         values = {name: value for name, value in values.items() if name in OPTIONS}
         if self.command == "evaluate":
             values["evaluate"] = True
-        if values.get("label_free"):  # nothing else trains the student's last layer
+        if self.command == "distill" and values.get(
+            "label_free"
+        ):  # nothing else trains the student's last layer
             values.setdefault("mgd_with_kd", 1)
         config = RunConfig().replace(**{**_DEFAULTS.get(self.command, {}), **values})
         if not config.output.evaluate:
@@ -151,7 +153,7 @@ class RunParser(Parser):
         # Intermixed: otherwise flags before DATA would make argparse take it for left out.
         values = vars(self.parse_intermixed_args(words))
         for name, value in values.items():
-            if isinstance(value, list):  # of nargs="+", each read as a tuple
+            if isinstance(value, list):  # of several words, each read as a tuple
                 values[name] = tuple(part for parts in value for part in parts)
         return values
 
@@ -213,8 +215,9 @@ def add_option(section: Any, item: Option, text: str) -> None:
         default=argparse.SUPPRESS,  # so that what was not given is not there
         # No function of its own for each option: the tests' type checker would compile each anew.
         type=partial(_read, item),
-        nargs="+" if item.kind is tuple else None,
-        action="extend" if item.kind is tuple and item.part is str else "store",
+        # A folder may have any name, so each has a flag of its own.
+        nargs="+" if item.kind is tuple and item.part is not str else None,
+        action="append" if item.kind is tuple and item.part is str else "store",
         choices=item.choices or None,
         metavar=None if item.choices else item.shown,
         help=text,

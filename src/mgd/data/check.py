@@ -67,7 +67,8 @@ def drop_bad_images(
         faults += [fault for fault in found if fault]
         kept = [index for index, fault in enumerate(found) if not fault]
         parts[name] = Subset(split, kept) if len(kept) < len(split) else split
-        _check_left(name, parts[name], splits.classes)
+        if len(split):  # without labels there is no `train`, and `valid` is still to be cut
+            _check_left(name, parts[name], splits.classes)
     # mypy takes what stands behind ** for the values of any field, `classes` too.
     return replace(splits, **parts), faults  # type: ignore[arg-type]
 
@@ -93,7 +94,7 @@ def _check_left(name: str, split: Split, classes: Sequence[str]) -> None:
     if not left:
         raise InputError(f"no image of `{name}` can be read; repair or replace the files")
     for label, folder in enumerate(classes):
-        if name == "train" and left != {-1} and label not in left:
+        if name == "train" and label not in left:
             raise InputError(
                 f"no training image of class '{folder}' can be read; repair some or remove the "
                 "class folder from both parts"

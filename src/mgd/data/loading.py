@@ -124,22 +124,23 @@ class TrainBatches(Sampler[list[Key]]):
 
     def __iter__(self) -> Iterator[list[Key]]:
         labelled = _order(self.num_images, self.seed, self.epoch).tensor_split(self.num_batches)
+        unlabelled = self._unlabelled().split(
+            [self.batch_size(n) - self.labelled(n) for n in range(self.num_batches)]
+        )
         for number in range(self.start, self.num_batches):
-            batch = torch.cat([labelled[number], self.num_images + self._unlabelled(number)])
+            batch = torch.cat([labelled[number], self.num_images + unlabelled[number]])
             yield [(self.epoch, index) for index in batch[self.rank :: self.ranks].tolist()]
 
-    def _unlabelled(self, number: int) -> Tensor:
-        """Returns the numbers of a batch's images without a label, counted from 0."""
-        count = self.num_unlabelled
+    def _unlabelled(self) -> Tensor:
+        """Returns the numbers of the epoch's images without a label, in order, from 0."""
+        count, seed = self.num_unlabelled, self.seed + 1
         if self.unlabelled_batch is None:
-            order = _order(count, self.seed + 1, self.epoch)
-            return order.tensor_split(self.num_batches)[number]
+            return _order(count, seed, self.epoch)
         # One pass over them after the other, each in an order of its own.
-        first = (self.epoch * self.num_batches + number) * self.unlabelled_batch
-        places = range(first, first + self.unlabelled_batch)
-        passes = {place // count: None for place in places}
-        orders = {each: _order(count, self.seed + 1, each) for each in passes}
-        return torch.stack([orders[place // count][place % count] for place in places])
+        in_epoch = self.num_batches * self.unlabelled_batch
+        first_pass, start = divmod(self.epoch * in_epoch, count)
+        passes = range(first_pass, first_pass - (start + in_epoch) // -count)
+        return torch.cat([_order(count, seed, each) for each in passes])[start : start + in_epoch]
 
     def labelled(self, number: int) -> int:
         """Returns the number of images with a label of a batch, over all ranks."""
@@ -147,10 +148,10 @@ class TrainBatches(Sampler[list[Key]]):
 
     def batch_size(self, number: int) -> int:
         """Returns the number of images of a batch, over all ranks."""
-        unlabelled = self.unlabelled_batch
-        if unlabelled is None:
-            unlabelled = _share(self.num_unlabelled, self.num_batches, number)
-        return self.labelled(number) + unlabelled
+        if self.unlabelled_batch is not None:
+            return self.labelled(number) + self.unlabelled_batch
+        # Cut as a whole: two parts cut by themselves would both have their larger shares first.
+        return _share(self.num_images + self.num_unlabelled, self.num_batches, number)
 
 
 def _order(count: int, seed: int, epoch: int) -> Tensor:

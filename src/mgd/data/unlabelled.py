@@ -70,16 +70,16 @@ def seen_elsewhere(images: Split, held: Split) -> list[tuple[str, str]]:
     Returns:
         The two names of each such file. Images that are no files are left out.
     """
-    sizes = {size for size, _ in _sized(held)}
-    known = {_hash(path): path for _, path in _sized(held)}
-    candidates = (path for size, path in _sized(images) if size in sizes)
-    hashes = ((path, _hash(path)) for path in candidates)
+    ours, theirs = list(_sized(images)), list(_sized(held))
+    sizes = {size for size, _ in ours} & {size for size, _ in theirs}
+    known = {_hash(path): path for size, path in theirs if size in sizes}
+    hashes = ((path, _hash(path)) for size, path in ours if size in sizes)
     return [(path, known[content]) for path, content in hashes if content in known]
 
 
 def _sized(split: Split) -> Iterable[tuple[int, str]]:
     for index in range(len(split)):
-        if os.path.isfile(path := split.name(index)):
+        if os.path.isfile(path := split.name(index)) and os.access(path, os.R_OK):
             yield os.path.getsize(path), path
 
 

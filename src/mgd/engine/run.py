@@ -70,6 +70,8 @@ class Outcome:
     """With those of the epochs before it was resumed."""
     valid_images: int
     """How many images chose the best epoch."""
+    is_label_free: bool = False
+    """Whether `best` is agreement with the teacher, and no accuracy."""
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
@@ -91,7 +93,9 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     fabric.seed_everything(config.schedule.seed, verbose=False)
     splits = load_data(config)
     augment = augmentation(config, splits)
-    classes = teachers_classes(config) if config.data.label_free else splits.classes
+    classes = splits.classes
+    if config.data.label_free:
+        classes = list(teachers_classes(config, classes))
     classifiers = build_classifiers(config, classes, augment, fabric.device)
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
     log = RunLog(path, config) if fabric.is_global_zero else None
@@ -222,8 +226,9 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
             teacher = pipeline.score(task.classifiers.answering_teacher, "test", watch=watch)
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
-    images = len(pipeline.splits.valid)
-    return Outcome(path, trainer.progress.best, test, teacher, parameters, seconds, images)
+    images, best = len(pipeline.splits.valid), trainer.progress.best
+    is_label_free = pipeline.is_label_free
+    return Outcome(path, best, test, teacher, parameters, seconds, images, is_label_free)
 
 
 def _result(outcome: Outcome) -> RunResult:
@@ -235,6 +240,7 @@ def _result(outcome: Outcome) -> RunResult:
         test_top5=outcome.test.top5 if outcome.test else None,
         teacher_top1=outcome.teacher.top1 if outcome.teacher else None,
         teacher_top5=outcome.teacher.top5 if outcome.teacher else None,
+        valid_is_agreement=1 if outcome.is_label_free else None,
         trained_parameters=outcome.trained_parameters,
         seconds=round(outcome.seconds, 2),
     )

@@ -113,9 +113,9 @@ def duplicates_warning(splits: Splits) -> str:
     if not found:
         return ""
     return (
-        f"{len(found)} of the images without labels are also in `valid`, such as "
-        f"'{found[0][0]}' and '{found[0][1]}': the student is measured on what it has seen; "
-        "remove them from one of the two"
+        f"images without labels that are also among those to measure on: {len(found)}, such as "
+        f"'{found[0][0]}' and '{found[0][1]}'; the student is measured on what it has seen: remove "
+        "one of the two"
     )
 
 
@@ -138,6 +138,7 @@ def balance_lines(means: Mapping[str, float]) -> Iterator[str]:
             term = name.removeprefix("loss_")
             part = _PARTS.get(term, "features")
             parts[part] = parts.get(part, 0.0) + mean
+    parts = {part: mean for part, mean in parts.items() if mean}  # no label, or a weight of 0
     total = sum(parts.values())
     if len(parts) < 2 or not total > 0:
         return

@@ -178,11 +178,22 @@ def load_data(config: RunConfig) -> Splits:
     """
     options = config.data
     if options.label_free:
-        return load_label_free(options.data, options.bit_depth)
+        splits = load_label_free(options.data, options.bit_depth)
+        return _labelled_alone(splits, options.data) if config.output.evaluate else splits
     splits = load_splits(options.data, options.bit_depth)
-    if options.unlabelled:
+    if options.unlabelled and not config.output.evaluate:
         splits = replace(splits, unlabelled=load_unlabelled(options.unlabelled, options.bit_depth))
     return splits
+
+
+def _labelled_alone(splits: Splits, data: str) -> Splits:
+    """Returns the images that a label-free run can be measured on: those of `valid`."""
+    if splits.test is None:
+        raise InputError(
+            f"the run was trained without labels, and '{data}' has no folder `valid` of classes to "
+            "measure it on; give labelled images: mgd evaluate DATA --model RUN"
+        )
+    return Splits(splits.classes, train=splits.test, valid=splits.test)
 
 
 def augmentation(config: RunConfig, splits: Splits) -> Augment:
@@ -212,10 +223,9 @@ def cut_splits(
     if options.skip_bad_images:
         splits, bad_images = drop_bad_images(splits, _num_workers(config), watch)
     if options.label_free:
-        return splits.hold_out_unlabelled(options.holdout or HELD_OUT, seed).with_classes(
-            classes
-        ), bad_images
-    if options.holdout:
+        if not config.output.evaluate:
+            splits = splits.hold_out_unlabelled(options.holdout or HELD_OUT, seed)
+    elif options.holdout:
         splits = splits.hold_out(options.holdout, seed)
     if options.train_images:
         splits = splits.take(options.train_images, seed)

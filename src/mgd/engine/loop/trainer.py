@@ -75,11 +75,13 @@ class Trainer:
     @property
     def columns(self) -> list[str]:
         """Columns of the run's summary."""
+        answers = self.task.classifiers.answering_teacher is not None
         return epoch_columns(
             ["loss", *self.meter.names],
-            teacher=self.task.classifiers.answering_teacher is not None,
+            teacher=answers and not self.pipeline.is_label_free,
             matching=bool(self.task.columns()),
             skips=self.watch.mode == "skip",
+            agreement=self.pipeline.is_label_free,
         )
 
     def fit(self, log: RunLog | None, teacher: Scores | None) -> None:
@@ -118,6 +120,7 @@ class Trainer:
             teacher,
             epoch=epoch,
             lr=first_lr(epoch, self.config.schedule, self.num_steps),
+            valid_is_agreement=1 if self.pipeline.is_label_free else None,
             skipped_steps=self.watch.skipped if self.watch.mode == "skip" else None,
             seconds=round(time.perf_counter() - start, 3),
             **self.task.columns(),

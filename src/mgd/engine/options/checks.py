@@ -45,7 +45,7 @@ def check_together(
         *_weights(networks, output),
         *_devices(devices, distillation),
         *_folder(output),
-        *_labels(data, distillation),
+        *(() if output.evaluate else _labels(data, distillation)),
     ):
         raise InputError(fault)
 

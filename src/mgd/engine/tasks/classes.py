@@ -10,12 +10,26 @@ from mgd.errors import InputError
 from mgd.models import published_classes, read_metadata
 
 
-def teachers_classes(config: RunConfig) -> tuple[str, ...]:
-    """Returns the classes of a run's teacher, where no label tells any.
+def teachers_classes(config: RunConfig, asked: Sequence[str]) -> tuple[str, ...]:
+    """Returns the classes of a run's teacher, where no label to train with tells any.
+
+    Args:
+        config: The run.
+        asked: Classes of the images to test on; none where there are no such images.
 
     Raises:
-        InputError: If they are not known.
+        InputError: If the teacher's are not known, or `asked` are not among them.
     """
+    known = _classes_of_teacher(config)
+    if unknown := sorted(set(asked) - set(known)):
+        raise InputError(
+            f"the teacher does not know the class '{unknown[0]}' of `valid` (the teacher has "
+            f"{listed(known)}; `valid` has {listed(asked)}); rename or remove its folder"
+        )
+    return known
+
+
+def _classes_of_teacher(config: RunConfig) -> tuple[str, ...]:
     name, path = config.teacher_name, config.networks.teacher_resume
     metadata = read_metadata(path) if path else None
     if metadata is not None and metadata.classes:
