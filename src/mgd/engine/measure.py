@@ -59,14 +59,20 @@ def _evaluate(
         reporter.message(line)
     pipeline = Pipeline(config, fabric, splits, classifiers)
     networks = {"teacher": classifiers.teacher, "student": classifiers.student}
-    found = {
-        title: (network, _measure(pipeline, title, network, reporter))
-        for title, network in networks.items()
-        if network is not None
-    }
     folder = Path(config.output.output)
-    if fabric.is_global_zero:
+    if fabric.is_global_zero:  # before the work, which would be lost where nothing can be written
         folder = free_folder(folder, config.output.experiment or f"evaluate-{_name(config)}")
+    try:
+        found = {
+            title: (network, _measure(pipeline, title, network, reporter))
+            for title, network in networks.items()
+            if network is not None
+        }
+    except BaseException:
+        if fabric.is_global_zero:
+            folder.rmdir()
+        raise
+    if fabric.is_global_zero:
         measured = [_measured(title, *result) for title, result in found.items()]
         every = [scores for _, scores in found.values()]
         write_evaluation(

@@ -175,7 +175,7 @@ def test_one_that_is_measured_as_well_is_warned_of(config, image_folder, more, c
 def test_unreadable_ones_end_the_run_or_are_left_out(config, more):
     (more / "bad.png").write_text("no image")
     config = config.replace(unlabelled=(str(more),), epochs=1)
-    with pytest.raises(InputError, match="cannot read image .*bad.png"):
+    with pytest.raises(InputError, match=r"cannot read image .*bad\.png"):
         train(config.replace(experiment="one"))
     folder = train(config.replace(experiment="two", skip_bad_images=True)).folder
     assert "bad.png" in (folder / "bad_images.txt").read_text()
