@@ -143,9 +143,7 @@ def to_pt2(network: nn.Module, metadata: Metadata, file: BinaryIO) -> None:
         metadata: Of the network.
         file: Open for writing.
     """
-    # torch 2.6 proves no batch without a largest one.
-    batch = {0: torch.export.Dim("batch", max=2**31)}
-    program = torch.export.export(network, _example(metadata), dynamic_shapes=(batch,))
+    program = torch.export.export(network, _example(metadata), dynamic_shapes=_any_batch())
     # Some versions of torch close what they write to.
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={PT2_FILE: metadata.to_json()})
@@ -164,13 +162,12 @@ def to_onnx(network: nn.Module, metadata: Metadata, file: BinaryIO) -> None:
     Raises:
         InputError: If a package is missing.
     """
-    batch = {0: torch.export.Dim("batch", max=2**31)}
     try:
         program: Any = torch.onnx.export(
             network,
             _example(metadata),
             dynamo=True,
-            dynamic_shapes=(batch,),
+            dynamic_shapes=_any_batch(),
             input_names=["images"],
             output_names=["logits"],
             verbose=False,
@@ -181,6 +178,11 @@ def to_onnx(network: nn.Module, metadata: Metadata, file: BinaryIO) -> None:
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, metadata.to_json()
     file.write(model.SerializeToString())
+
+
+def _any_batch() -> tuple[dict[int, Any]]:
+    # torch 2.6 proves no batch without a largest one.
+    return ({0: torch.export.Dim("batch", max=2**31)},)
 
 
 def _example(metadata: Metadata) -> tuple[Tensor]:
