@@ -94,11 +94,13 @@ def _few_digits():
 @pytest.fixture
 def few_digits(_few_digits, monkeypatch):
     """Runs in this process get the digits with only 60 images to validate and 60 to test on."""
-    from mgd.engine import run
+    from mgd.engine.loop import pipeline
 
-    load = run.load_splits
+    load = pipeline.load_splits
     few = {"digits": _few_digits}
-    monkeypatch.setattr(run, "load_splits", lambda source, *a: few.get(source) or load(source, *a))
+    monkeypatch.setattr(
+        pipeline, "load_splits", lambda source, *rest: few.get(source) or load(source, *rest)
+    )
     return _few_digits
 
 

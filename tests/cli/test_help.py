@@ -39,7 +39,8 @@ def test_the_common_options_are_one_screen(help_of, command):
     lines = help_of(command, "--help").splitlines()
     assert len(lines) <= 52
     assert max(map(len, lines)) <= 80
-    assert lines[0] == f"usage: mgd {command} DATA [options]"
+    place = "DATA|RUN|FILE" if command == "evaluate" else "DATA"
+    assert lines[0] == f"usage: mgd {command} {place} [options]"
     assert lines[-1] == f"mgd {command} --help-all lists every option."
     assert f"  mgd {command} " in "\n".join(lines[lines.index("example:") :])
 
@@ -51,6 +52,7 @@ def test_the_page_lists_every_option():
         assert text.startswith(command)
         listed = {item.flag for item in OPTIONS.values() if command in item.commands} - {"--data"}
         assert listed <= flags_in(text), "run `make docs`"
+    assert "\n## mgd predict\n" in page
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -79,12 +81,44 @@ def test_evaluation_shows_no_option_of_training(help_of, page):
     assert {"--teacher", "--student-resume", "--batch-size"} <= found
 
 
-def test_the_example_of_each_command_is_a_command_line(help_of):
+def examples_in(text):
+    """Yields the words of each command line below "example:"."""
+    block = text.partition("example:\n")[2].partition("\n\n")[0].replace("\\\n", " ")
+    yield from (line.split() for line in block.splitlines())
+
+
+def test_the_examples_of_each_command_are_command_lines(help_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "args.yaml").write_text("data: photos")
     for command in COMMANDS:
-        text = help_of(command, "--help").partition("example:\n")[2].partition("\n\n")[0]
-        program, name, *words = text.replace("\\\n", " ").split()
-        assert (program, name) == ("mgd", command)
-        assert RunParser(command).read(words).data.data == "photos"
+        examples = list(examples_in(help_of(command, "--help")))
+        assert examples
+        for program, name, *words in examples:
+            assert (program, name) == ("mgd", command)
+            assert RunParser(command).read(words).data.data == "photos"
+
+
+def test_an_evaluation_says_what_may_stand_in_the_place_of_data(help_of):
+    text = " ".join(help_of("evaluate", "--help").split())
+    assert "or a run, or a file in it, measured on the images of the run" in text
+    assert "a .pt2 can run code" in text
+    assert "network to train" not in text
+
+
+def test_the_help_of_predict_is_one_screen_with_an_example(help_of):
+    text = help_of("predict", "--help")
+    lines = text.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "usage: mgd predict IMAGES... --model RUN|FILE [options]"
+    ((program, name, *words),) = examples_in(text)
+    assert (program, name) == ("mgd", "predict")
+    flags = flags_in(text) | {"-o"}
+    assert {word for word in words if word.startswith("-")} <= flags
+    assert {"--top-k", "--format", "--batch-size", "--workers", "--bit-depth", "--arch"} <= flags
+    assert "loading a .pt2 can run code in it" in " ".join(text.split())
 
 
 def test_every_option_is_listed_for_some_command():

@@ -1,10 +1,12 @@
 """The command line from outside: one line and exit code 2 for whatever cannot be used."""
 
 import csv
+import importlib
 import logging
 import multiprocessing
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,8 @@ def fault(capsys, here):
         before = sorted(here.rglob("*"))
         assert main([str(word) for word in words]) == 2
         said = capsys.readouterr()
-        assert said.out == ""
+        # What a run is made of may be said before what is wrong with it.
+        assert not said.out or said.out.startswith("data     ")
         assert re.fullmatch(r"mgd: [^\n]+\n", said.err)
         assert sorted(here.rglob("*")) == before
         return said.err
@@ -81,9 +84,9 @@ def fault(capsys, here):
         ("train digits -c none.yaml", "-c none.yaml cannot be read"),
         ("evaluate digits", "nothing to evaluate: give --student-resume FILE"),
         ("points --student nope", "unknown network 'nope'"),
-        ("points --student resnet18 --size 0", "--size 0 must be at least 1"),
+        ("points --student resnet18 --size 0", "--size 0 is out of range; give from 2 to 4096"),
         ("report none", "'none' is no run folder"),
-        ("export none", "'none' is no run folder"),
+        ("export none", "weights 'none' do not exist; give the path of a checkpoint file"),
         ("demo --seeds 0", "--seeds 0 must be at least 1"),
     ],
 )
@@ -202,9 +205,15 @@ def options_of(folder):
 def test_a_run_prints_its_outcome(capsys):
     assert main(RUN) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "data     digits: 20 images to train, 60 to validate, 60 to test"
+    first = next(place for place, line in enumerate(lines) if line.startswith("epoch "))
+    assert lines[first - 3] == "measuring the teacher ..."
+    assert re.fullmatch(r"teacher: Acc@1 \d+\.\d on 60 images of valid", lines[first - 2])
+    assert lines[first - 1] == "matching channels ..."
     accuracies = r"Acc@1 \d+\.\d Acc@5 \d+\.\d"  # one decimal: of 60 images
-    assert re.match(rf"epoch 1/1  lr 0\.05  {accuracies}  teacher \d+\.\d  \d+ images/s", lines[0])
-    losses = "".join(lines[1:-4])  # folded where the figures are long
+    epoch = rf"epoch 1/1  lr 0\.05  {accuracies}  teacher \d+\.\d  \d+ images/s"
+    assert re.match(epoch, lines[first])
+    losses = "".join(lines[first + 1 : -4])  # folded where the figures are long
     assert re.match(r"  loss \S+ \(ce \S+ +kd \S+ +mgd_1 \S+ +mgd_2 \S+ +mgd_3 \S+\)", losses)
     assert re.fullmatch(rf"best epoch 1, chosen on valid: {accuracies}", lines[-4])
     assert re.match(rf"student on test: {accuracies} loss .* on 60 images$", lines[-3])
@@ -260,12 +269,16 @@ def test_evaluate_prints_a_line_each_and_writes_every_class(run, here, capsys):
     student = str(run / "student.safetensors")
     words = ["evaluate", "digits", *FAST, "--student-resume", student]
     assert main([*words, *TEACHER, "--experiment", "scores"]) == 0
-    teacher_line, student_line, place = capsys.readouterr().out.splitlines()
+    *lines, teacher_line, student_line, place = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith(" ...")] == [
+        "measuring the teacher ...",
+        "measuring the student ...",
+    ]
     assert teacher_line.startswith("teacher: Acc@1 ")
     line = r"student: Acc@1 (\S+) Acc@5 \S+ loss \S+ on 60 images, \d+ images/s"
     found = re.fullmatch(line, student_line)
     assert max(len(teacher_line), len(student_line)) <= 80
-    assert place == "accuracy of each class: runs/scores/per_class.csv"
+    assert place == "kept, with the confusions of each class, in runs/scores"
     with (here / "runs" / "scores" / "per_class.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["class", "images", "teacher_top1", "student_top1"]
@@ -279,9 +292,11 @@ def test_evaluate_prints_a_line_each_and_writes_every_class(run, here, capsys):
 def test_evaluate_of_the_student_alone(run, capsys):
     capsys.readouterr()
     assert main(["evaluate", "digits", *FAST, "--student-resume", str(run / "best.ckpt")]) == 0
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+    lines = capsys.readouterr().out.splitlines()
+    assert not any("teacher" in line for line in lines)
+    assert [line.split(":")[0] for line in lines[-2:]] == [
         "student",
-        "accuracy of each class",
+        "kept, with the confusions of each class, in runs/evaluate-run",
     ]
 
 
@@ -291,8 +306,8 @@ def test_evaluate_says_that_the_images_were_held_out(run, capsys):
     words += ["--student-resume", str(run / "best.ckpt"), "--train-images", "0"]
     assert main([*words, "--holdout", "0.1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "on training images, held out by --holdout 0.1:"
-    assert lines[1].startswith("teacher: Acc@1")
+    assert lines[-4] == "on training images, held out by --holdout 0.1:"
+    assert lines[-3].startswith("teacher: Acc@1")
 
 
 def stock(run):
@@ -320,11 +335,7 @@ def test_what_cannot_be_exported_is_one_line(run, fault, capsys):
     for kind in ("pth", "pt2"):
         line = fault("export", run, "--format", kind, "-o", "nowhere/student.pth")
         assert "nowhere" in line
-    options = options_of(run)
-    (run / "args.yaml").write_text(yaml.safe_dump({**options, "arch": "os:getcwd"}))
-    assert "is code; name it with --arch" in fault("export", run)
-    (run / "args.yaml").write_text(yaml.safe_dump({**options, "arch": "resnet18"}))
-    assert "does not fit" in fault("export", run)
+    assert "does not fit ResNet" in fault("export", run, "--arch", "resnet18")
     (run / "student.safetensors").unlink()
     assert "do not exist" in fault("export", run)
 
@@ -344,7 +355,25 @@ def test_a_report_needs_a_folder_to_be_in(run, fault, capsys):
     assert "is a folder; name a file" in fault("report", run, "-o", run)
 
 
-PAIR = ["--teacher", "cifar_resnet14", "--student", "cifar_resnet8_x0_5", "--size", "16"]
+def test_a_page_of_an_earlier_time_is_left_out_and_so_is_a_run_without_an_epoch(
+    run, fault, here, capsys, caplog
+):
+    shutil.copytree(run, here / "runs" / "other")
+    begun = here / "runs" / "begun"
+    begun.mkdir()
+    (begun / "args.yaml").write_bytes((run / "args.yaml").read_bytes())
+    for _ in range(2):
+        places = [str(path) for path in sorted((here / "runs").iterdir())]
+        assert main(["report", *places]) == 0
+    assert str(here / "runs" / "report.html") in places
+    assert f"'{begun}' has no finished epoch; left out" in caplog.text
+    capsys.readouterr()
+    for alone in (begun, here / "runs" / "report.html"):
+        assert "no run with a finished epoch; give run folders" in fault("report", alone)
+
+
+PAIR = ["--teacher", "cifar_resnet14", "--student", "cifar_resnet8_x0_5"]
+PAIR += ["--size", "16", "--teacher-size", "16"]
 
 
 def test_points_are_shown_as_a_table(capsys):
@@ -373,6 +402,41 @@ def test_points_as_yaml_are_taken_back(capsys, tmp_path, here, points):
     assert main([*words, "--points", str(tmp_path / "points.yaml")]) == 0
     header = (here / "runs" / "run" / "summary.csv").read_text().splitlines()[0]
     assert header.count("loss_mgd_") == len(entries) - 1 >= 1
+
+
+@pytest.fixture
+def sides(monkeypatch):
+    """Returns the sides of the images that the networks of `mgd points` are shown."""
+    seen = {}
+    points = importlib.import_module("mgd.cli.points")  # `mgd.cli.points` is the command
+    build = points.build_distiller
+
+    def watched(config, teacher, student, example, **views):
+        def note(module, given):
+            seen.setdefault("teacher" if module is teacher else "student", given[0].shape[-1])
+
+        for network in (teacher, student):
+            network.register_forward_pre_hook(note)
+        return build(config, teacher, student, example, **views)
+
+    monkeypatch.setattr(points, "build_distiller", watched)
+    return seen
+
+
+def test_points_shows_each_network_its_own_size(capsys, sides):
+    teacher = ["--teacher", "timm:vit_tiny_patch16_224"]
+    assert main(["points", *teacher, "--student", "cifar_resnet8"]) == 0
+    assert sides == {"teacher": 224, "student": 32}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["timm:vit_tiny_patch16_224 at 224 px", "cifar_resnet8 at 32 px"]
+    assert sum("layer" in line for line in lines) == 3
+
+
+def test_points_takes_the_size_of_each(capsys, sides):
+    words = ["points", *PAIR[:4], "--size", "16", "--teacher-size", "24", "--format", "yaml"]
+    assert main(words) == 0
+    assert sides == {"teacher": 24, "student": 16}
+    assert isinstance(yaml.safe_load(capsys.readouterr().out), list)  # and nothing before it
 
 
 def test_resume_and_refusal_from_the_command_line(run, fault, here, capsys, caplog):

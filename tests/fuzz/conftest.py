@@ -10,6 +10,7 @@ from torch import nn
 
 from mgd.cli import main
 from mgd.engine import measure, run
+from mgd.engine.loop import pipeline
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.runtime.devices import build_fabric
 from mgd.errors import RunError
@@ -21,9 +22,9 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(pipeline, "load_splits", _few(pipeline.load_splits))
         for module in (run, measure):
             patch.setattr(module, "launch", _launch_here)
-            patch.setattr(module, "load_splits", _few(module.load_splits))
         patch.setattr(os, "fsync", lambda descriptor: None)  # most of a case's time
         patch.setattr(nn.Module, "compile", lambda self: None)
         patch.setattr(socket.socket, "connect", _no_network)

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mgd import ranks
-from mgd.cli.lines import accuracies
+from mgd.cli.lines import accuracies, agreement
 from mgd.cli.parser import RunParser
 from mgd.cli.progress import RichReporter
 from mgd.engine.loop.evaluation import Scores
@@ -80,9 +80,12 @@ def _outcome_lines(outcome: Outcome, data: DataConfig) -> Iterator[str]:
     best = outcome.best
     chosen_on = "held-out training images" if data.holdout else "valid"
     found = accuracies(best["top1"], best["top5"], outcome.valid_images)
+    if outcome.is_label_free:
+        chosen_on = "held-out images"
+        found = agreement(best["top1"], outcome.valid_images)
     yield f"best epoch {best['epoch'] + 1:.0f}, chosen on {chosen_on}: {found}"
     folders = [name for name in ("valid", "val") if (Path(data.data) / name).is_dir()]
-    if data.holdout and folders:  # the digits have a test part of their own
+    if (data.holdout or data.label_free) and folders:  # the digits have a test part of their own
         yield f"test: the images of the folder {folders[0]}, which chose nothing"
     part = "test" if outcome.test is not None else "valid"
     for name, scores in (("student", outcome.test), ("teacher", outcome.teacher)):

@@ -12,7 +12,7 @@ from mgd.errors import InputError
 from mgd.models import is_code
 from mgd.runfolder import is_evaluation, is_run, names
 
-_IMAGES = ("data", "holdout", "train_images", "seed", "skip_bad_images", "bit_depth")
+_IMAGES = ("data", "holdout", "train_images", "seed", "skip_bad_images", "bit_depth", "label_free")
 """Options of a run that say which images it was trained and chosen on."""
 
 
@@ -71,6 +71,8 @@ def images_of_run(place: Path) -> dict[str, Any]:
     values = options_in(folder / names.ARGS, given=("arch", "teacher"))
     if not values.get("data"):
         raise InputError(f"'{folder / names.ARGS}' names no data; give it: mgd evaluate DATA")
+    if values.get("label_free"):  # --holdout cut images without a label
+        values.pop("holdout", None)
     return {name: value for name, value in values.items() if name in _IMAGES}
 
 
@@ -125,8 +127,10 @@ def words(values: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, bool) and item.choices == get_args(Switch):
             value = int(value)
         # One word, so that neither a dash in a value nor a list takes in what stands beside it.
-        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield f"{item.flag}={text}"
+        parts = value if isinstance(value, list) else [value]
+        texts = parts if item.part is str else [" ".join(map(str, parts))]
+        for text in texts:
+            yield f"{item.flag}={text}"
 
 
 def _option_named(path: Path, key: Any) -> Option:

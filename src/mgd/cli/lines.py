@@ -34,6 +34,16 @@ def accuracies(top1: float, top5: float, images: int) -> str:
     return f"Acc@1 {top1:.{places}f} Acc@5 {top5:.{places}f}"
 
 
+def agreement(top1: float, images: int) -> str:
+    """Writes how often, in percent, the student's answer is the teacher's.
+
+    Example:
+        >>> agreement(91.4, 160)
+        'agreement with the teacher 91.4'
+    """
+    return f"agreement with the teacher {top1:.{decimals(images)}f}"
+
+
 def printable(text: str) -> str:
     """Writes what a terminal would obey or cannot show as its escape, such as a colour's code.
 

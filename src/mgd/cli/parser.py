@@ -120,6 +120,12 @@ class RunParser(Parser):
         given = values = self._parse(arguments)
         if "config" in given:
             in_file = options_in(Path(given["config"]), given)
+            # What is on the command line wins, also over a list, to which it would be added.
+            in_file = {
+                name: value
+                for name, value in in_file.items()
+                if name not in given or name == "data"
+            }
             values = self._parse([*words(in_file), *arguments])
             values.setdefault("data", str(in_file.get("data") or ""))
         elif self.command == "evaluate" and is_network(given):
@@ -133,6 +139,10 @@ class RunParser(Parser):
         values = {name: value for name, value in values.items() if name in OPTIONS}
         if self.command == "evaluate":
             values["evaluate"] = True
+        if self.command == "distill" and values.get(
+            "label_free"
+        ):  # nothing else trains the student's last layer
+            values.setdefault("mgd_with_kd", 1)
         config = RunConfig().replace(**{**_DEFAULTS.get(self.command, {}), **values})
         if not config.output.evaluate:
             self._check_teacher(config, given)
@@ -143,7 +153,7 @@ class RunParser(Parser):
         # Intermixed: otherwise flags before DATA would make argparse take it for left out.
         values = vars(self.parse_intermixed_args(words))
         for name, value in values.items():
-            if isinstance(value, list):  # of nargs="+", each read as a tuple
+            if isinstance(value, list):  # of several words, each read as a tuple
                 values[name] = tuple(part for parts in value for part in parts)
         return values
 
@@ -205,7 +215,9 @@ def add_option(section: Any, item: Option, text: str) -> None:
         default=argparse.SUPPRESS,  # so that what was not given is not there
         # No function of its own for each option: the tests' type checker would compile each anew.
         type=partial(_read, item),
-        nargs="+" if item.kind is tuple else None,
+        # A folder may have any name, so each has a flag of its own.
+        nargs="+" if item.kind is tuple and item.part is not str else None,
+        action="append" if item.kind is tuple and item.part is str else "store",
         choices=item.choices or None,
         metavar=None if item.choices else item.shown,
         help=text,

@@ -1,5 +1,6 @@
 """Progress on the terminal: a live line for the epoch, two lasting ones for each done."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mgd.cli.lines import accuracies, decimals, folded, printable_lines
+from mgd.cli.lines import accuracies, agreement, decimals, folded, printable_lines
 from mgd.data.check import Watch
 from mgd.engine.loop.runlog import Reporter
 from mgd.runfolder import EpochRecord
@@ -84,11 +85,10 @@ class RichReporter(Reporter):
 
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Updates the bar."""
-        self._show(
-            done,
-            f"loss {values['loss']:.3f}  Acc@1 {values['train_top1']:.1f}  "
-            f"{values['images_per_s']:.0f} images/s",
-        )
+        top1 = values["train_top1"]
+        accuracy = "" if math.isnan(top1) else f"Acc@1 {top1:.1f}  "  # no image with a label yet
+        shown = f"loss {values['loss']:.3f}  {accuracy}{values['images_per_s']:.0f} images/s"
+        self._show(done, shown)
 
     def _show(self, done: int, values: str) -> None:
         if self._bar is not None:
@@ -104,7 +104,9 @@ class RichReporter(Reporter):
         figures = [
             f"epoch {record.epoch + 1}/{self._epochs}",
             f"lr {record.lr:.4g}",
-            accuracies(record.valid_top1, record.valid_top5, self._images),
+            agreement(record.valid_top1, self._images)
+            if record.valid_is_agreement
+            else accuracies(record.valid_top1, record.valid_top5, self._images),
         ]
         if record.teacher_top1 is not None:
             figures.append(f"teacher {record.teacher_top1:.{decimals(self._images)}f}")

@@ -6,8 +6,19 @@ from mgd.data.decode import BitDepth
 from mgd.data.digits import load_digits
 from mgd.data.folder import find_images, load_folder
 from mgd.data.splits import Splits
+from mgd.data.unlabelled import load_label_free, load_unlabelled, seen_elsewhere
 
-__all__ = ["DIGITS", "Splits", "find_images", "load_digits", "load_folder", "load_splits"]
+__all__ = [
+    "DIGITS",
+    "Splits",
+    "find_images",
+    "load_digits",
+    "load_folder",
+    "load_label_free",
+    "load_splits",
+    "load_unlabelled",
+    "seen_elsewhere",
+]
 
 DIGITS = "digits"
 

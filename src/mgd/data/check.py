@@ -59,14 +59,16 @@ def drop_bad_images(
     """
     parts: dict[str, Split] = {}
     faults: list[str] = []
-    for name, split in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
+    for name in ("train", "valid", "test", "unlabelled"):
+        split: Split | None = getattr(splits, name)
         if split is None:
             continue
         found = _faults(split, workers, watch)
         faults += [fault for fault in found if fault]
         kept = [index for index, fault in enumerate(found) if not fault]
         parts[name] = Subset(split, kept) if len(kept) < len(split) else split
-        _check_left(name, parts[name], splits.classes)
+        if len(split):  # without labels there is no `train`, and `valid` is still to be cut
+            _check_left(name, parts[name], splits.classes)
     # mypy takes what stands behind ** for the values of any field, `classes` too.
     return replace(splits, **parts), faults  # type: ignore[arg-type]
 

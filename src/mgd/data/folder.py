@@ -76,6 +76,16 @@ def load_folder(root: str | Path, bit_depth: BitDepth = "auto") -> Splits:
     return Splits(classes, FolderSplit(train, bit_depth), FolderSplit(valid, bit_depth))
 
 
+def labelled_part(part: Path, bit_depth: BitDepth = "auto") -> tuple[list[str], Split]:
+    """Finds the classes and images of one part of a data folder, such as `valid`.
+
+    Raises:
+        InputError: If it has no class folders, or one of them has no images.
+    """
+    classes, files = _find(part)
+    return classes, FolderSplit(files, bit_depth)
+
+
 def find_images(places: Sequence[str]) -> list[str]:
     """Finds the image files that a user names, for example to predict their classes.
 

@@ -65,30 +65,52 @@ def mix(seed: int, epoch: int, index: int) -> int:
 
 
 class TrainBatches(Sampler[list[Key]]):
-    """Training batches: a random order of the images, cut into ceil(n / batch_size) batches.
+    """Training batches: a random order of the images, cut into batches of equal size.
+
+    Images without a label may join them. They are numbered after those with one, and every batch
+    has some of both. By default each image is seen once an epoch, so that the shares of a batch
+    are those of the data; `unlabelled_batch` sets another share.
 
     The sizes of the batches differ by 1 at most. So no image is left out, and there is no small
     last batch, whose BatchNorm statistics would be noisy. Each rank takes its share of every batch.
 
     Args:
-        num_images: n, at least 1.
-        batch_size: Largest size of a batch, over all ranks together.
+        num_images: n, images with a label.
+        batch_size: Largest size of a batch, over all ranks together: of all its images or, with
+            `unlabelled_batch`, of those with a label.
         seed: Seed of the order, together with the number of the epoch.
         rank: Number of this process, from 0.
         ranks: Number of processes.
+        num_unlabelled: Images without a label.
+        unlabelled_batch: How many of them join every batch. An epoch then has as many batches as
+            those with a label need, and goes on where the epoch before stopped.
 
     Raises:
         InputError: If some rank would have no image of a batch.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1):
-        self.num_images, self.seed, self.rank, self.ranks = num_images, seed, rank, ranks
-        self.num_batches = -(-num_images // batch_size)
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        *,
+        num_unlabelled: int = 0,
+        unlabelled_batch: int | None = None,
+    ):
+        self.num_images, self.num_unlabelled = num_images, num_unlabelled
+        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.unlabelled_batch = unlabelled_batch if num_unlabelled and num_images else None
+        all_images = num_images + num_unlabelled
+        counted = all_images if self.unlabelled_batch is None else num_images
+        self.num_batches = -(-counted // batch_size)
         self.epoch = 0
         self.start = 0
-        if num_images // self.num_batches < ranks:
+        if all_images // self.num_batches < ranks:
             raise InputError(
-                f"{num_images} training images in {self.num_batches} batches leave some of "
+                f"{all_images} training images in {self.num_batches} batches leave some of "
                 f"{ranks} processes without an image; raise `batch_size` or lower `ranks`"
             )
 
@@ -101,15 +123,46 @@ class TrainBatches(Sampler[list[Key]]):
         return self
 
     def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch, self.num_images))
-        order = torch.randperm(self.num_images, generator=generator)
-        for batch in order.tensor_split(self.num_batches)[self.start :]:
+        labelled = _order(self.num_images, self.seed, self.epoch).tensor_split(self.num_batches)
+        unlabelled = self._unlabelled().split(
+            [self.batch_size(n) - self.labelled(n) for n in range(self.num_batches)]
+        )
+        for number in range(self.start, self.num_batches):
+            batch = torch.cat([labelled[number], self.num_images + unlabelled[number]])
             yield [(self.epoch, index) for index in batch[self.rank :: self.ranks].tolist()]
 
-    def batch_size(self, batch: int) -> int:
+    def _unlabelled(self) -> Tensor:
+        """Returns the numbers of the epoch's images without a label, in order, from 0."""
+        count, seed = self.num_unlabelled, self.seed + 1
+        if self.unlabelled_batch is None:
+            return _order(count, seed, self.epoch)
+        # One pass over them after the other, each in an order of its own.
+        in_epoch = self.num_batches * self.unlabelled_batch
+        first_pass, start = divmod(self.epoch * in_epoch, count)
+        passes = range(first_pass, first_pass - (start + in_epoch) // -count)
+        return torch.cat([_order(count, seed, each) for each in passes])[start : start + in_epoch]
+
+    def labelled(self, number: int) -> int:
+        """Returns the number of images with a label of a batch, over all ranks."""
+        return _share(self.num_images, self.num_batches, number)
+
+    def batch_size(self, number: int) -> int:
         """Returns the number of images of a batch, over all ranks."""
-        whole, rest = divmod(self.num_images, self.num_batches)
-        return whole + (batch < rest)
+        if self.unlabelled_batch is not None:
+            return self.labelled(number) + self.unlabelled_batch
+        # Cut as a whole: two parts cut by themselves would both have their larger shares first.
+        return _share(self.num_images + self.num_unlabelled, self.num_batches, number)
+
+
+def _order(count: int, seed: int, epoch: int) -> Tensor:
+    generator = torch.Generator().manual_seed(mix(seed, epoch, count))
+    return torch.randperm(count, generator=generator)
+
+
+def _share(count: int, parts: int, number: int) -> int:
+    """Returns the size of one of the parts that `Tensor.tensor_split` makes."""
+    whole, rest = divmod(count, parts)
+    return whole + (number < rest)
 
 
 class EvalBatches(Sampler[list[Key]]):

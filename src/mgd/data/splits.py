@@ -65,17 +65,38 @@ class Subset(Split):
         return self.whole.name(self.indices[index])
 
 
-class Relabelled(Split):
-    """Another split whose classes have other numbers.
+class Joined(Split):
+    """Two splits as one: the images of the second are numbered after those of the first."""
+
+    def __init__(self, first: Split, second: Split):
+        self.first, self.second = first, second
+        self.labels = [*first.labels, *second.labels]
+
+    def _place(self, index: int) -> tuple[Split, int]:
+        before = len(self.first)
+        return (self.first, index) if index < before else (self.second, index - before)
+
+    def image(self, index: int) -> Tensor:
+        """Returns one image, uint8 (3, H, W)."""
+        split, number = self._place(index)
+        return split.image(number)
+
+    def name(self, index: int) -> str:
+        """Returns the name that the image has in its split."""
+        split, number = self._place(index)
+        return split.name(number)
+
+
+class Labelled(Split):
+    """Another split's images, with labels that were found for them.
 
     Args:
         whole: The other split.
-        numbers: New number of each class, by its old one.
+        labels: Class number of each image.
     """
 
-    def __init__(self, whole: Split, numbers: Sequence[int]):
-        self.whole = whole
-        self.labels = [numbers[label] for label in whole.labels]
+    def __init__(self, whole: Split, labels: Sequence[int]):
+        self.whole, self.labels = whole, labels
 
     def image(self, index: int) -> Tensor:
         """Returns one image, uint8 (3, H, W)."""
@@ -84,6 +105,16 @@ class Relabelled(Split):
     def name(self, index: int) -> str:
         """Returns the name that the image has in the other split."""
         return self.whole.name(index)
+
+
+def renumbered(split: Split, numbers: Sequence[int]) -> Split:
+    """Returns a split whose classes have other numbers.
+
+    Args:
+        split: Its images stay.
+        numbers: New number of each class, by its old one; the last is that of the label -1.
+    """
+    return Labelled(split, [numbers[label] for label in split.labels])
 
 
 @dataclass(frozen=True)
@@ -98,8 +129,15 @@ class Splits:
     train: Split
     valid: Split
     test: Split | None = None
+    unlabelled: Split | None = None
+    """Images to train on of which the class is not known: every label is -1."""
     augment: Augment = "auto"
     """The training transform that suits these images; see `transforms.train_transform`."""
+
+    @property
+    def trained_on(self) -> Split:
+        """All images to train on: those with a label, and then those without."""
+        return Joined(self.train, self.unlabelled) if self.unlabelled else self.train
 
     def with_classes(self, classes: Sequence[str]) -> "Splits":
         """Numbers the classes as a network does that knows them by name.
@@ -109,13 +147,13 @@ class Splits:
         """
         if list(classes) == self.classes:
             return self
-        numbers = [list(classes).index(name) for name in self.classes]
-        test = Relabelled(self.test, numbers) if self.test is not None else None
+        numbers = [list(classes).index(name) for name in self.classes] + [-1]  # of no class
+        test = renumbered(self.test, numbers) if self.test is not None else None
         return replace(
             self,
             classes=list(classes),
-            train=Relabelled(self.train, numbers),
-            valid=Relabelled(self.valid, numbers),
+            train=renumbered(self.train, numbers),
+            valid=renumbered(self.valid, numbers),
             test=test,
         )
 
@@ -143,6 +181,25 @@ class Splits:
             valid=Subset(self.train, held),
             test=self.test or self.valid,
         )
+
+    def hold_out_unlabelled(self, share: float, seed: int) -> "Splits":
+        """Cuts `valid` from the images without a label.
+
+        Args:
+            share: Of these images, in (0, 1); at least one image is cut.
+            seed: The same seed cuts the same images.
+
+        Raises:
+            InputError: If no image would be left.
+        """
+        assert self.unlabelled is not None
+        kept, held = _cut(self.unlabelled.labels, share, seed)
+        if not kept:
+            raise InputError(
+                f"`share` (={share}) leaves no image to train on; use a smaller one, or add images"
+            )
+        valid, rest = (Subset(self.unlabelled, numbers) for numbers in (held, kept))
+        return replace(self, valid=valid, unlabelled=rest)
 
     def take(self, num_images: int, seed: int) -> "Splits":
         """Keeps a part of the training images, the same share of each class.

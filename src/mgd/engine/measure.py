@@ -6,10 +6,15 @@ from pathlib import Path
 
 from lightning_fabric import Fabric
 
-from mgd.data import load_splits
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.opening import data_lines, network_lines
-from mgd.engine.loop.pipeline import Pipeline, augmentation, cut_splits, telling_of_dead_workers
+from mgd.engine.loop.pipeline import (
+    Pipeline,
+    augmentation,
+    cut_splits,
+    load_data,
+    telling_of_dead_workers,
+)
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
@@ -45,7 +50,7 @@ def _evaluate(
     reporter = reporter if fabric.is_global_zero else Reporter()
     config = with_names(config)
     fabric.seed_everything(config.schedule.seed, verbose=False)
-    splits = load_splits(config.data.data, config.data.bit_depth)
+    splits = load_data(config)
     augment = augmentation(config, splits)
     classifiers = build_classifiers(config, splits.classes, augment, fabric.device)
     in_data = splits.classes
@@ -54,14 +59,20 @@ def _evaluate(
         reporter.message(line)
     pipeline = Pipeline(config, fabric, splits, classifiers)
     networks = {"teacher": classifiers.teacher, "student": classifiers.student}
-    found = {
-        title: (network, _measure(pipeline, title, network, reporter))
-        for title, network in networks.items()
-        if network is not None
-    }
     folder = Path(config.output.output)
-    if fabric.is_global_zero:
+    if fabric.is_global_zero:  # before the work, which would be lost where nothing can be written
         folder = free_folder(folder, config.output.experiment or f"evaluate-{_name(config)}")
+    try:
+        found = {
+            title: (network, _measure(pipeline, title, network, reporter))
+            for title, network in networks.items()
+            if network is not None
+        }
+    except BaseException:
+        if fabric.is_global_zero:
+            folder.rmdir()
+        raise
+    if fabric.is_global_zero:
         measured = [_measured(title, *result) for title, result in found.items()]
         every = [scores for _, scores in found.values()]
         write_evaluation(

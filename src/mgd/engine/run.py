@@ -13,12 +13,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mgd import ranks
-from mgd.data import load_splits
 from mgd.data.splits import Splits
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.opening import (
     chance_warning,
+    duplicates_warning,
     enlarging_warning,
     opening_lines,
 )
@@ -26,6 +26,7 @@ from mgd.engine.loop.pipeline import (
     Pipeline,
     augmentation,
     cut_splits,
+    load_data,
     telling_of_dead_workers,
 )
 from mgd.engine.loop.progress import Progress
@@ -34,7 +35,12 @@ from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
 from mgd.engine.tasks.building import build_task
-from mgd.engine.tasks.classifiers import Classifiers, build_classifiers, with_names
+from mgd.engine.tasks.classes import teachers_classes
+from mgd.engine.tasks.classifiers import (
+    Classifiers,
+    build_classifiers,
+    with_names,
+)
 from mgd.errors import InputError
 from mgd.runfolder import (
     RunResult,
@@ -64,6 +70,8 @@ class Outcome:
     """With those of the epochs before it was resumed."""
     valid_images: int
     """How many images chose the best epoch."""
+    is_label_free: bool = False
+    """Whether `best` is agreement with the teacher, and no accuracy."""
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
@@ -83,9 +91,12 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     config = with_names(config)
     path, state = find_folder(config)
     fabric.seed_everything(config.schedule.seed, verbose=False)
-    splits = load_splits(config.data.data, config.data.bit_depth)
+    splits = load_data(config)
     augment = augmentation(config, splits)
-    classifiers = build_classifiers(config, splits.classes, augment, fabric.device)
+    classes = splits.classes
+    if config.data.label_free:
+        classes = list(teachers_classes(config, classes))
+    classifiers = build_classifiers(config, classes, augment, fabric.device)
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
     log = RunLog(path, config) if fabric.is_global_zero else None
     trainer: Trainer | None = None
@@ -93,6 +104,10 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
     try:
         splits, bad_images = _cut(config, splits, classifiers, reporter)
         pipeline = Pipeline(config, fabric, splits, classifiers)
+        if config.data.label_free:
+            assert classifiers.teacher is not None  # the options say so
+            watch = reporter.watch("asking the teacher for the classes of held-out images")
+            pipeline.label_valid_by(classifiers.teacher, watch)
         trainer = _trainer(fabric, config, pipeline, classifiers, reporter, path)
         if state is not None:
             trainer.state.load_state_dict(state)
@@ -137,8 +152,12 @@ def _cut(
     splits, bad_images = cut_splits(config, splits, classifiers.classes, watch)
     for line in opening_lines(config.data.data, splits, classifiers):
         reporter.message(line)
-    if warning := enlarging_warning(splits.train, classifiers.every):
-        logger.warning("%s", warning)
+    for warning in (
+        enlarging_warning(splits.trained_on, classifiers.every),
+        duplicates_warning(splits),
+    ):
+        if warning:
+            logger.warning("%s", warning)
     return splits, bad_images
 
 
@@ -168,7 +187,7 @@ def _judge_teacher(
 ) -> Scores | None:
     """Measures the teacher before it teaches, and warns of one that has nothing to teach."""
     teacher = classifiers.answering_teacher
-    if teacher is None:
+    if teacher is None or pipeline.is_label_free:  # where it would agree with itself
         return None
     scores = pipeline.score(teacher, "valid", watch=reporter.watch("measuring the teacher"))
     reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of valid")
@@ -207,8 +226,9 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
             teacher = pipeline.score(task.classifiers.answering_teacher, "test", watch=watch)
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
-    images = len(pipeline.splits.valid)
-    return Outcome(path, trainer.progress.best, test, teacher, parameters, seconds, images)
+    images, best = len(pipeline.splits.valid), trainer.progress.best
+    is_label_free = pipeline.is_label_free
+    return Outcome(path, best, test, teacher, parameters, seconds, images, is_label_free)
 
 
 def _result(outcome: Outcome) -> RunResult:
@@ -220,6 +240,7 @@ def _result(outcome: Outcome) -> RunResult:
         test_top5=outcome.test.top5 if outcome.test else None,
         teacher_top1=outcome.teacher.top1 if outcome.teacher else None,
         teacher_top5=outcome.teacher.top5 if outcome.teacher else None,
+        valid_is_agreement=1 if outcome.is_label_free else None,
         trained_parameters=outcome.trained_parameters,
         seconds=round(outcome.seconds, 2),
     )

@@ -24,12 +24,15 @@ def draw_curves(runs: Sequence[Run]) -> bytes:
     for run in runs:
         groups.setdefault(run.group, []).append(run)
     colours = plt.get_cmap("tab20").colors
-    for index, (name, members) in enumerate(groups.items()):
+    for index, (group, members) in enumerate(groups.items()):
         series = [[epoch.valid_top1 for epoch in run.epochs] for run in members if run.epochs]
         epochs = list(zip(*series, strict=False))
         if not epochs:
             continue
+        name = group
         numbers = [members[0].epochs[i].epoch + 1 for i in range(len(epochs))]
+        if any(epoch.valid_is_agreement for epoch in members[0].epochs):
+            name += " (agreement with the teacher)"
         colour = colours[index % len(colours)]
         axes.plot(numbers, [statistics.fmean(e) for e in epochs], label=_plain(name), color=colour)
         axes.fill_between(

@@ -30,6 +30,8 @@ class Summary:
     """(this - alone) / (teacher - alone), where a student alone and a teacher are known."""
     trained_parameters: int
     seconds: float
+    is_agreement: bool
+    """Whether `accuracy` is agreement with the teacher, in runs without any label."""
     cost: tuple[float, float] | None
     """Mean channel distance of the matched pairs before the first and after the last update."""
 
@@ -42,6 +44,8 @@ class Summary:
             if self.runs > 1
             else (f"{self.accuracy:.1f}")
         )
+        if self.is_agreement:
+            accuracy += " (agreement with the teacher)"
         parameters = f"{self.trained_parameters:,}".replace(",", " ")
         return (self.group, accuracy, gap, parameters, f"{self.seconds:.1f}", cost)
 
@@ -71,6 +75,7 @@ def _summarize(name: str, runs: list[Run], groups: dict[str, list[Run]]) -> Summ
         gap_recovered=_gap(runs, groups),
         trained_parameters=results[0].trained_parameters,
         seconds=statistics.fmean(result.seconds for result in results),
+        is_agreement=any(run.is_agreement for run in runs),
         cost=cost,
     )
 

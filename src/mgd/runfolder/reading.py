@@ -62,6 +62,12 @@ class Run:
         return self.result.valid_top1 if test is None else test
 
     @property
+    def is_agreement(self) -> bool:
+        """Whether `accuracy` is agreement with the teacher, since no image has a label."""
+        result = self.result
+        return result is not None and bool(result.valid_is_agreement) and result.test_top1 is None
+
+    @property
     def points(self) -> list[PointMatching]:
         """The matching of each point; empty without a matching."""
         return self.matching.points if self.matching else []

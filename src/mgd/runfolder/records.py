@@ -28,6 +28,9 @@ class EpochRecord:
     teacher_top1: float | None = None
     """Of the teacher on the validation images; None without a teacher."""
     teacher_top5: float | None = None
+    valid_is_agreement: int | None = None
+    """1 where the classes of the validation images are the teacher's answers, so that `valid_top1`
+    is no accuracy."""
     matching_cost: float | None = None
     """Mean channel distance of the matched pairs, 0 to 4; None without a matching."""
     matching_churn: float | None = None
@@ -44,7 +47,9 @@ class EpochRecord:
     def row(self) -> dict[str, float]:
         """Returns the values by column, without those that are None."""
         row: dict[str, float] = {}
-        for column in epoch_columns(self.losses, teacher=True, matching=True, skips=True):
+        for column in epoch_columns(
+            self.losses, teacher=True, matching=True, skips=True, agreement=True
+        ):
             value = self.losses[column] if _is_loss(column) else getattr(self, column)
             if value is not None:
                 row[column] = value
@@ -66,7 +71,7 @@ class EpochRecord:
 
 
 def epoch_columns(
-    losses: Iterable[str], *, teacher: bool, matching: bool, skips: bool
+    losses: Iterable[str], *, teacher: bool, matching: bool, skips: bool, agreement: bool = False
 ) -> list[str]:
     """Returns the columns of a run's summary, in order.
 
@@ -75,11 +80,13 @@ def epoch_columns(
         teacher: Whether the run has a teacher.
         matching: Whether it has a matching.
         skips: Whether it leaves out steps whose loss is not finite.
+        agreement: Whether the teacher's answers are the classes of its validation images.
     """
     teachers = ["teacher_top1", "teacher_top5"] if teacher else []
     matchings = ["matching_cost", "matching_churn"] if matching else []
     skipped = ["skipped_steps"] if skips else []
     valid = ["valid_loss", "valid_top1", "valid_top5"]
+    valid += ["valid_is_agreement"] if agreement else []
     times = ["images_per_s", "data_wait", "seconds"]
     start = ["epoch", "lr", *losses, "train_top1"]
     return [*start, *valid, *teachers, *matchings, *skipped, *times]
@@ -171,6 +178,8 @@ class RunResult:
     teacher_top1: float | None = None
     """Of the teacher, on the test images, or on the validation images if there are no others."""
     teacher_top5: float | None = None
+    valid_is_agreement: int | None = None
+    """1 where `valid_top1` is how often the student agrees with its teacher, and no accuracy."""
     trained_parameters: int
     seconds: float
     """Duration of the run, with the epochs before it was resumed."""

@@ -84,7 +84,15 @@ def classifiers(student, teacher=None, view=VIEW, **options):
     return Classifiers(first, second if teacher is not None else None, ("a", "b", "c"))
 
 
-@pytest.mark.parametrize("kind", [Net, InDict, WithAux])
+class Lazy(Net):
+    """Layers that learn their sizes from the first images."""
+
+    def __init__(self, num_classes=3):
+        super().__init__(num_classes)
+        self.high = nn.Sequential(nn.LazyConv2d(6, 3, 2, 1), nn.LazyBatchNorm2d(), nn.ReLU())
+
+
+@pytest.mark.parametrize("kind", [Net, InDict, WithAux, Lazy])
 def test_networks_that_give_scores_pass(kind):
     try_networks(classifiers(kind(), kind()), EXAMPLE)
 

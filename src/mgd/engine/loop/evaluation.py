@@ -92,6 +92,23 @@ def evaluate(
     )
 
 
+@torch.inference_mode()
+def answers_of(
+    classifier: Classifier, batches: Iterable[Tensor], device: torch.device
+) -> list[int]:
+    """Returns the class that a network takes each image for.
+
+    Args:
+        classifier: The network; run in eval mode, mode given back.
+        batches: uint8 images, cut as its view says, on the device.
+        device: Of the images.
+    """
+    preprocess = Preprocess(classifier.view).to(device)
+    with evaluating(classifier.network):
+        found = [classifier.logits(preprocess(images)).argmax(1).cpu() for images in batches]
+    return torch.cat(found).tolist() if found else []
+
+
 def _count(pairs: Tensor, num_classes: int) -> tuple[tuple[int, int, int], ...]:
     """Counts (class, answer) pairs, numbered class * K + answer, over all ranks."""
     everywhere = torch.cat(ranks.gather_objects(pairs))

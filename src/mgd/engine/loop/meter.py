@@ -24,23 +24,27 @@ class TermMeter(RunningSums):
 
     sums: Tensor
     num_right: Tensor
+    num_labelled: Tensor
 
     def __init__(self, terms: Iterable[str]):
         names = [f"loss_{name}" for name in terms]
-        super().__init__(dtype=torch.float64, sums=(len(names),), num_right=())
+        super().__init__(dtype=torch.float64, sums=(len(names),), num_right=(), num_labelled=())
         self.names = names
 
     @torch.no_grad()
     def update(self, terms: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: weighted terms (n, B), logits (B, K) and labels (B,)."""
+        """Adds a batch: weighted terms (n, B), logits (B, K) and labels (B,), -1 for none."""
         self.sums += terms.detach().double().sum(1)
         self.num_right += (logits.argmax(1) == labels).sum()
+        self.num_labelled += (labels >= 0).sum()
         self.image_count += len(labels)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """Goes back to a state on rank 0 alone, whose sums are those of all ranks."""
+        # Version 0.2.0 had no images without a label.
+        state_dict = {"num_labelled": state_dict.get("image_count"), **state_dict}
         result = super().load_state_dict(state_dict, strict, assign)
         if ranks.rank() != 0:
             self.reset()
@@ -58,10 +62,11 @@ class TermMeter(RunningSums):
         """
         total = torch.cat([statistic.flatten() for statistic in self.statistics()])
         ranks.sum_over_ranks([total])
-        count, *sums, right = total.tolist()
-        means = [value / count if count else math.nan for value in (*sums, right)]
-        terms = dict(zip(self.names, means[:-1], strict=True))
-        return {"loss": sum(terms.values()), **terms, "train_top1": 100 * means[-1]}
+        count, *sums, right, labelled = total.tolist()
+        means = [value / count if count else math.nan for value in sums]
+        terms = dict(zip(self.names, means, strict=True))
+        top1 = 100 * right / labelled if labelled else math.nan
+        return {"loss": sum(terms.values()), **terms, "train_top1": top1}
 
 
 class Pace:

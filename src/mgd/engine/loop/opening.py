@@ -3,8 +3,9 @@
 import math
 import statistics
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from mgd.data import seen_elsewhere
 from mgd.data.splits import Split, Splits
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.tasks.classifiers import Classifier, Classifiers
@@ -24,7 +25,10 @@ def opening_lines(data: str, splits: Splits, classifiers: Classifiers) -> Iterat
         splits: The parts that the run uses.
         classifiers: Its networks.
     """
-    parts = [f"{len(splits.train)} images to train", f"{len(splits.valid)} to validate"]
+    parts = [f"{len(splits.train)} images to train"] if len(splits.train) else []
+    if splits.unlabelled is not None:
+        parts.append(f"{len(splits.unlabelled)} without labels to train")
+    parts.append(f"{len(splits.valid)} to validate")
     if splits.test is not None:
         parts.append(f"{len(splits.test)} to test")
     yield from data_lines(data, parts, splits.classes)
@@ -98,6 +102,58 @@ def _some_sizes(split: Split) -> Iterator[tuple[int, int]]:
         except InputError:
             continue  # whoever loads the image will say so, with its name
         yield height, width
+
+
+def duplicates_warning(splits: Splits) -> str:
+    """Returns a warning where images without labels are measured on as well; else an empty text."""
+    if splits.unlabelled is None:
+        return ""
+    held = [part for part in (splits.valid, splits.test) if part is not None]
+    found = [pair for part in held for pair in seen_elsewhere(splits.unlabelled, part)]
+    if not found:
+        return ""
+    return (
+        f"images without labels that are also among those to measure on: {len(found)}, such as "
+        f"'{found[0][0]}' and '{found[0][1]}'; the student is measured on what it has seen: remove "
+        "one of the two"
+    )
+
+
+MOST_OF_THE_LOSS = 0.9
+"""A part of the loss above this share leaves little to the others."""
+
+
+def balance_lines(means: Mapping[str, float]) -> Iterator[str]:
+    """Yields what share of the loss each of its parts is, and a warning of one that is nearly all.
+
+    A part that dwarfs the others decides alone what the student learns. That may be right: it is
+    for the validation accuracy to say.
+
+    Args:
+        means: "loss", and each of its terms as "loss_TERM"; one part alone has nothing to say.
+    """
+    parts: dict[str, float] = {}
+    for name, mean in means.items():
+        if name.startswith("loss_"):
+            term = name.removeprefix("loss_")
+            part = _PARTS.get(term, "features")
+            parts[part] = parts.get(part, 0.0) + mean
+    parts = {part: mean for part, mean in parts.items() if mean}  # no label, or a weight of 0
+    total = sum(parts.values())
+    if len(parts) < 2 or not total > 0:
+        return
+    shares = {part: value / total for part, value in parts.items()}
+    yield "shares of the loss: " + ", ".join(f"{p} {100 * s:.0f} %" for p, s in shares.items())
+    for part, share in shares.items():
+        if share > MOST_OF_THE_LOSS:
+            yield (
+                f"the {part} are nearly all of the loss; compare other values of "
+                f"{_WEIGHTS[part]} on validation images"
+            )
+
+
+_PARTS = {"ce": "labels", "kd": "logits"}
+_WEIGHTS = {"labels": "--ce-weight", "logits": "--kd-weight", "features": "--feature-weight"}
 
 
 def chance_warning(teacher: Classifier, scores: Scores) -> str:

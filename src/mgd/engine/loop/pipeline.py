@@ -6,6 +6,7 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any, Literal
 
@@ -14,11 +15,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mgd import ranks
+from mgd.data import load_label_free, load_splits, load_unlabelled
 from mgd.data.check import Watch, drop_bad_images, unwatched
 from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
-from mgd.data.splits import Split, Splits
+from mgd.data.splits import Labelled, Split, Splits
 from mgd.data.transforms import Augment, random_changes, train_transform
-from mgd.engine.loop.evaluation import Scores, evaluate
+from mgd.engine.loop.evaluation import Scores, answers_of, evaluate
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.classifiers import Classifier, Classifiers
@@ -47,6 +50,8 @@ class Pipeline:
     def __init__(self, config: RunConfig, fabric: Fabric, splits: Splits, classifiers: Classifiers):
         options, seed = config.data, config.schedule.seed
         self.splits, self.device = splits, fabric.device
+        self.is_label_free = False
+        """Whether the labels of `valid` are the teacher's answers."""
         self._channels_last = config.devices.channels_last
         self._seed, self._workers = seed, _num_workers(config)
         self._rank, self._ranks = fabric.global_rank, fabric.world_size
@@ -58,11 +63,10 @@ class Pipeline:
         crop = classifiers.largest_view
         # As without a teacher, whatever size that needs.
         augment = random_changes(augmentation(config, splits), self._student.size)
-        batches = TrainBatches(len(splits.train), batch_size, seed, self._rank, self._ranks)
-        augmented = ImageDataset(splits.train, train_transform(crop, augment), seed)
-        self.train_batches = batches
-        self.train = build_loader(augmented, batches, self._workers)
-        self.matching_images = self._loader(splits.train, crop, order=seed)
+        self.train_batches = _train_batches(config, splits, batch_size, self._rank, self._ranks)
+        augmented = ImageDataset(splits.trained_on, train_transform(crop, augment), seed)
+        self.train = build_loader(augmented, self.train_batches, self._workers)
+        self.matching_images = self._loader(splits.trained_on, crop, order=seed)
         """Training images as in evaluation, in a fixed random order."""
 
     def _loader(self, split: Split, view: View, order: int | None = None) -> Loader:
@@ -110,13 +114,26 @@ class Pipeline:
         moved = (self.prepare(batch) for batch in batches)
         return evaluate(classifier, moved, self.num_classes, self.device, confusion)
 
+    def label_valid_by(self, teacher: Classifier, watch: Watch = unwatched) -> None:
+        """Takes the teacher's answers for the labels of `valid`: accuracy is then agreement."""
+        loader = self._part("valid", teacher.view)
+        moved = (self.prepare(batch)[0] for batch in watch(batches_of(loader), len(loader)))
+        shares = ranks.gather_objects(answers_of(teacher, moved, self.device))
+        number = len(shares)
+        labels = [
+            shares[index % number][index // number] for index in range(len(self.splits.valid))
+        ]
+        self.splits = replace(self.splits, valid=Labelled(self.splits.valid, labels))
+        self.is_label_free = True
+        self._in_order.pop("valid", None)
+
     def state_dict(self) -> dict[str, int]:
         """Returns how many training images there are."""
-        return {"images": len(self.splits.train)}
+        return {"images": len(self.splits.trained_on)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Warns where the training images are not those of the state."""
-        then, now = whole_number(state, "images"), len(self.splits.train)
+        then, now = whole_number(state, "images"), len(self.splits.trained_on)
         if then != now:
             logger.warning(
                 "the checkpoint was made with %d training images, there are %d now: the run goes "
@@ -126,7 +143,7 @@ class Pipeline:
 
     def example(self) -> Tensor:
         """Returns two training images, uint8, on the device."""
-        keys = range(min(2, len(self.splits.train)))
+        keys = range(min(2, len(self.splits.trained_on)))
         dataset = self.matching_images.dataset
         images, labels = zip(*(dataset[(0, key)] for key in keys), strict=True)
         return self.prepare((torch.stack(images), torch.stack(labels)))[0]
@@ -147,6 +164,36 @@ def batches_of(loader: Loader) -> Iterator[Batch]:
             reason = str(error).strip().splitlines()[-1]
             raise InputError(reason.partition("InputError: ")[2] or reason) from error
         yield images, labels
+
+
+HELD_OUT = 0.1
+"""Share of the images that choose the epoch where no label does, unless --holdout says another."""
+
+
+def load_data(config: RunConfig) -> Splits:
+    """Finds a run's images; none is opened yet.
+
+    Raises:
+        InputError: As `load_splits`, `load_label_free` and `load_unlabelled`.
+    """
+    options = config.data
+    if options.label_free:
+        splits = load_label_free(options.data, options.bit_depth)
+        return _labelled_alone(splits, options.data) if config.output.evaluate else splits
+    splits = load_splits(options.data, options.bit_depth)
+    if options.unlabelled and not config.output.evaluate:
+        splits = replace(splits, unlabelled=load_unlabelled(options.unlabelled, options.bit_depth))
+    return splits
+
+
+def _labelled_alone(splits: Splits, data: str) -> Splits:
+    """Returns the images that a label-free run can be measured on: those of `valid`."""
+    if splits.test is None:
+        raise InputError(
+            f"the run was trained without labels, and '{data}' has no folder `valid` of classes to "
+            "measure it on; give labelled images: mgd evaluate DATA --model RUN"
+        )
+    return Splits(splits.classes, train=splits.test, valid=splits.test)
 
 
 def augmentation(config: RunConfig, splits: Splits) -> Augment:
@@ -175,11 +222,29 @@ def cut_splits(
     bad_images: list[str] = []
     if options.skip_bad_images:
         splits, bad_images = drop_bad_images(splits, _num_workers(config), watch)
-    if options.holdout:
+    if options.label_free:
+        if not config.output.evaluate:
+            splits = splits.hold_out_unlabelled(options.holdout or HELD_OUT, seed)
+    elif options.holdout:
         splits = splits.hold_out(options.holdout, seed)
     if options.train_images:
         splits = splits.take(options.train_images, seed)
     return splits.with_classes(classes), bad_images
+
+
+def _train_batches(
+    config: RunConfig, splits: Splits, batch_size: int, rank: int, ranks: int
+) -> TrainBatches:
+    unlabelled = splits.unlabelled
+    return TrainBatches(
+        len(splits.train),
+        batch_size,
+        config.schedule.seed,
+        rank,
+        ranks,
+        num_unlabelled=len(unlabelled) if unlabelled else 0,
+        unlabelled_batch=config.data.unlabelled_batch or None,
+    )
 
 
 def _num_workers(config: RunConfig) -> int:

@@ -15,6 +15,7 @@ from mgd.data.loading import Batch
 from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.meter import Pace, TermMeter
+from mgd.engine.loop.opening import balance_lines
 from mgd.engine.loop.optim import build_optimizer, build_scheduler, first_lr
 from mgd.engine.loop.pipeline import Pipeline, batches_of
 from mgd.engine.loop.progress import Progress
@@ -68,16 +69,19 @@ class Trainer:
         named: dict[str, Owner] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
         named |= {"meter": self.meter, "watch": self.watch, "data": pipeline}
         named["precision"] = fabric.strategy.precision
+        self._is_balance_said = False
         self.state = RunState(config, [task, self.progress], named)
 
     @property
     def columns(self) -> list[str]:
         """Columns of the run's summary."""
+        answers = self.task.classifiers.answering_teacher is not None
         return epoch_columns(
             ["loss", *self.meter.names],
-            teacher=self.task.classifiers.answering_teacher is not None,
+            teacher=answers and not self.pipeline.is_label_free,
             matching=bool(self.task.columns()),
             skips=self.watch.mode == "skip",
+            agreement=self.pipeline.is_label_free,
         )
 
     def fit(self, log: RunLog | None, teacher: Scores | None) -> None:
@@ -116,6 +120,7 @@ class Trainer:
             teacher,
             epoch=epoch,
             lr=first_lr(epoch, self.config.schedule, self.num_steps),
+            valid_is_agreement=1 if self.pipeline.is_label_free else None,
             skipped_steps=self.watch.skipped if self.watch.mode == "skip" else None,
             seconds=round(time.perf_counter() - start, 3),
             **self.task.columns(),
@@ -150,12 +155,14 @@ class Trainer:
         for batch in pace.timed(batches_of(self.pipeline.train)):
             size = batches.batch_size(progress.step)
             self.task.begin_step(progress.epoch, progress.step)
-            self._step(batch, size)
+            self._step(batch, size, batches.labelled(progress.step) / size)
             progress.step += 1
             pace.images += size
             is_last = progress.step == self.num_steps
             if is_last or progress.step % self.config.output.print_freq == 0:
-                self.reporter.step(progress.step, {**self._means(), **pace.row()})
+                means = self._means()
+                self._say_balance(means)
+                self.reporter.step(progress.step, {**means, **pace.row()})
             if every and progress.step % every == 0 and not is_last:
                 self._save_inside_epoch(log)
             if self.stop.received and not is_last:
@@ -168,14 +175,14 @@ class Trainer:
         ranks.share(self.task.trained.buffers())
         return {**self._means(), **pace.row()}
 
-    def _step(self, batch: Batch, size: int) -> None:
+    def _step(self, batch: Batch, size: int, labelled: float) -> None:
         """Takes one optimizer step; nothing here waits for the device."""
         # What is drawn in a step is a function of its number, so a resume draws the same.
         self._seed(self.progress.step)
         images, labels = self.pipeline.prepare(batch)
         self.watch.before_forward()
         self.optimizer.zero_grad(set_to_none=True)  # before the forward, which needs the memory
-        logits, terms = self.task.losses(images, labels)
+        logits, terms = self.task.losses(images, labels, labelled)
         values = torch.stack(list(terms.values()))
         # Ranks may have one image more or less; DDP averages over ranks, this over images.
         self.fabric.backward(values.sum() * (self.fabric.world_size / size))
@@ -188,6 +195,13 @@ class Trainer:
         self.optimizer.step()
         self.scheduler.step()
         self.meter.update(values, logits, labels)
+
+    def _say_balance(self, means: dict[str, float]) -> None:
+        """Says once what share of the loss each part is."""
+        lines = balance_lines(means) if not self._is_balance_said else ()
+        for line in lines:
+            self.reporter.message(line)
+        self._is_balance_said = True
 
     def _seed(self, step: int) -> None:
         seed_step(self.config.schedule.seed, self.progress.epoch, step, self.fabric.global_rank)

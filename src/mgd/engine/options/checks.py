@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
+from mgd.engine.options.data import DataConfig
 from mgd.engine.options.devices import DeviceConfig
 from mgd.engine.options.distillation import DistillationConfig
 from mgd.engine.options.networks import NetworkConfig
@@ -18,7 +19,7 @@ from mgd.errors import InputError
 
 TEACHER_OPTIONS = frozenset(
     option.name
-    for group in (ViewConfig, NetworkConfig, DistillationConfig, DeviceConfig)
+    for group in (DataConfig, ViewConfig, NetworkConfig, DistillationConfig, DeviceConfig)
     for option in options_of(group)
     if "train" not in option.commands
 ) - {"distiller"}
@@ -27,6 +28,7 @@ TEACHER_OPTIONS = frozenset(
 
 def check_together(
     *,
+    data: DataConfig,
     networks: NetworkConfig,
     distillation: DistillationConfig,
     schedule: ScheduleConfig,
@@ -43,6 +45,7 @@ def check_together(
         *_weights(networks, output),
         *_devices(devices, distillation),
         *_folder(output),
+        *(() if output.evaluate else _labels(data, distillation)),
     ):
         raise InputError(fault)
 
@@ -82,6 +85,31 @@ def _weights(networks: NetworkConfig, output: OutputConfig) -> Iterator[str]:
     is_pretrained = networks.use_pretrained == 1 or networks.pretrained
     if output.evaluate and not networks.student_resume and not is_pretrained:
         yield "nothing to evaluate: give `student_resume=FILE` or `use_pretrained=1`"
+
+
+def _labels(data: DataConfig, distillation: DistillationConfig) -> Iterator[str]:
+    has_kd = distillation.distiller == "kd" or distillation.mgd_with_kd == 1
+    if data.unlabelled_batch and not data.unlabelled:
+        yield f"`unlabelled_batch` (={data.unlabelled_batch}) has no effect without `unlabelled`"
+    if (data.unlabelled or data.label_free) and distillation.distiller == "none":
+        option = "label_free" if data.label_free else "unlabelled"
+        yield (
+            f"`{option}` needs a teacher: without one nothing is learned from images without "
+            "labels; use mgd distill"
+        )
+    elif data.label_free and not has_kd:
+        yield (
+            "`label_free` needs the loss on the logits, since nothing else trains the student's "
+            "last layer; give `mgd_with_kd=1` or `distiller=kd`"
+        )
+    if data.label_free and (data.unlabelled or data.train_images):
+        option = "unlabelled" if data.unlabelled else "train_images"
+        yield f"`{option}` has no effect with `label_free`, where no image has a label"
+    if distillation.distiller != "none" and distillation.ce_weight == 0 and not has_kd:
+        yield (
+            "`ce_weight=0` needs the loss on the logits, since nothing else trains the student's "
+            "last layer; give `mgd_with_kd=1` or `distiller=kd`"
+        )
 
 
 def _devices(devices: DeviceConfig, distillation: DistillationConfig) -> Iterator[str]:

@@ -44,6 +44,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_together(
+            data=self.data,
             networks=self.networks,
             distillation=self.distillation,
             schedule=self.schedule,

@@ -37,6 +37,30 @@ class DataConfig(Group):
         least=0,
         most=0.9,
     )
+    unlabelled: tuple[str, ...] = option(
+        (),
+        "folder of images to train on of which the class is not known: any tree, its class "
+        "folders, if any, are not read. The teacher's terms are taken on them as on all others. "
+        "Several folders: repeat the option",
+        shown="DIR",
+        brief="folder of more images, without labels",
+        commands=("distill",),
+    )
+    unlabelled_batch: int = option(
+        0,
+        "images of --unlabelled in every step, beside --batch-size images with a label; 0: "
+        "--batch-size images of both together, so that an epoch has each image once",
+        least=0,
+        commands=("distill",),
+    )
+    label_free: bool = option(
+        False,
+        "train without any label: DATA is any tree of images. The student's classes are the "
+        "teacher's, and the epoch is chosen by how often both agree on held-out images, a tenth or "
+        "--holdout of all. With a folder `valid` of classes in DATA the accuracy on it is measured "
+        "as well",
+        commands=("distill",),
+    )
     skip_bad_images: bool = option(
         False,
         "read every image once before the run and leave out those that cannot be read; "

@@ -72,6 +72,11 @@ class DistillationConfig(Group):
         above=0,
         brief="weight of the feature loss per element",
     )
+    ce_weight: float = option(
+        1.0,
+        "weight of the cross-entropy with the labels; 0: the student learns from its teacher alone",
+        least=0,
+    )
     kd: Annotated[str, OneOf(LOGIT_LOSSES)] = option(
         "kd",
         "loss on the logits. "

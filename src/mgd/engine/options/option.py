@@ -128,8 +128,9 @@ class Option:
         Raises:
             ValueError: If it cannot be read. The range is not checked here.
         """
-        if self.kind is tuple:
-            return tuple(self.part(part) for part in text.replace(",", " ").split())
+        if self.kind is tuple:  # a path may have spaces and commas
+            parts = [text] if self.part is str else text.replace(",", " ").split()
+            return tuple(self.part(part) for part in parts)
         if self.kind is None:
             return type(self.words[0])(text)
         return text if text in self.words else self.kind(text)

@@ -5,7 +5,43 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mgd.engine.options.config import RunConfig
 from mgd.errors import InputError
+from mgd.models import published_classes, read_metadata
+
+
+def teachers_classes(config: RunConfig, asked: Sequence[str]) -> tuple[str, ...]:
+    """Returns the classes of a run's teacher, where no label to train with tells any.
+
+    Args:
+        config: The run.
+        asked: Classes of the images to test on; none where there are no such images.
+
+    Raises:
+        InputError: If the teacher's are not known, or `asked` are not among them.
+    """
+    known = _classes_of_teacher(config)
+    if unknown := sorted(set(asked) - set(known)):
+        raise InputError(
+            f"the teacher does not know the class '{unknown[0]}' of `valid` (the teacher has "
+            f"{listed(known)}; `valid` has {listed(asked)}); rename or remove its folder"
+        )
+    return known
+
+
+def _classes_of_teacher(config: RunConfig) -> tuple[str, ...]:
+    name, path = config.teacher_name, config.networks.teacher_resume
+    metadata = read_metadata(path) if path else None
+    if metadata is not None and metadata.classes:
+        return metadata.classes
+    number = None if path or config.networks.use_pretrained == 0 else published_classes(name)
+    if not number:
+        raise InputError(
+            f"nothing says which classes the teacher {name} knows, and without labels the "
+            "student's are the same; give a teacher of a run (`teacher_resume=RUN`), or one with "
+            "published weights"
+        )
+    return tuple(str(label) for label in range(number))
 
 
 def columns_of(

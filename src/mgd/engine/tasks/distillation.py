@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name fo
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import number
 from mgd.engine.tasks.classifiers import Classifiers
-from mgd.engine.tasks.task import Losses, Task, cross_entropy
+from mgd.engine.tasks.task import Losses, Task, cross_entropy, shared_weight
 from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled
@@ -49,6 +49,7 @@ class DistillationTask(Task):
         self.terms = ("ce", *distiller.term_weights)
         options = config.distillation
         self._images, self._most = images, options.mgd_images
+        self._ce_weight = options.ce_weight
         # A baseline has no matching; where its margins are measured, that is done once.
         self._rematch = RematchSchedule(options.mgd_update_freq if self._is_matching() else 0)
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
@@ -78,11 +79,12 @@ class DistillationTask(Task):
         else:
             self._learner = fabric.setup_module(self.distiller.learner)
 
-    def losses(self, images: Tensor, labels: Tensor) -> Losses:
+    def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
         """Returns the logits, the cross-entropy and the teacher's terms; see `Task.losses`."""
         distilled = self._distil(images, labels)
         logits = distilled.logits
-        return logits, {"ce": cross_entropy(logits, labels), **distilled.terms}
+        weight = shared_weight(self._ce_weight, labelled)
+        return logits, {"ce": cross_entropy(logits, labels, weight), **distilled.terms}
 
     def _distil(self, images: Tensor, labels: Tensor) -> Distilled:
         if self._whole is not None:

@@ -4,7 +4,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mgd.engine.tasks.classifiers import Classifiers
-from mgd.engine.tasks.task import Losses, Task, cross_entropy
+from mgd.engine.tasks.task import Losses, Task, cross_entropy, shared_weight
 from mgd.views import Preprocess
 
 
@@ -30,7 +30,7 @@ class SupervisedTask(Task):
         self._call = fabric.setup_module(self.student)
         self._preprocess.to(fabric.device)
 
-    def losses(self, images: Tensor, labels: Tensor) -> Losses:
+    def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
         """Returns the logits and their cross-entropy; see `Task.losses`."""
         logits = self.classifiers.student.answers(self._call(self._preprocess(images)))
-        return logits, {"ce": cross_entropy(logits, labels)}
+        return logits, {"ce": cross_entropy(logits, labels, shared_weight(1.0, labelled))}

@@ -48,12 +48,14 @@ class Task(ABC):
         """Wraps what is trained for the devices of a launched Fabric."""
 
     @abstractmethod
-    def losses(self, images: Tensor, labels: Tensor) -> Losses:
+    def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
         """Runs a training forward.
 
         Args:
             images: uint8 (B, 3, H, W), as the loader gives them, on the device.
             labels: (B,) classes; -1 for an image without one, which the cross-entropy leaves out.
+            labelled: Share of the images of this step, on all ranks, that have a label. The
+                cross-entropy is a mean over those alone, the teacher's terms are over all.
         """
 
     def begin_epoch(self, epoch: int) -> MatchingRecord | None:
@@ -125,6 +127,17 @@ class Task(ABC):
         return
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the cross-entropy of each image (B,) in float32; 0 where the label is -1."""
-    return F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="none")
+def cross_entropy(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
+    """Returns the weighted cross-entropy of each image (B,) in float32; 0 where the label is -1."""
+    losses = F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="none")
+    return losses if weight == 1 else weight * losses
+
+
+def shared_weight(weight: float, labelled: float) -> float:
+    """Returns the weight of each labelled image, so that a mean over all is one over these alone.
+
+    Args:
+        weight: Of the cross-entropy.
+        labelled: Share of the images that have a label, from 0 to 1.
+    """
+    return weight / labelled if labelled else 0.0

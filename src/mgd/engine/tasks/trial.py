@@ -26,12 +26,14 @@ def try_networks(classifiers: Classifiers, example: Tensor) -> None:
     """
     student, teacher = classifiers.student, classifiers.teacher
     num_classes = len(classifiers.classes)
-    with _telling_of(student, "size"), _left_alone(student.network, example.device):
+    with _telling_of(student, "size"):
         images = Preprocess(student.view).to(example.device)(example)
-        student.network.eval()
-        _check_logits(student, student.logits(images), num_classes)
-        student.network.train()  # some networks return more in training, such as auxiliary heads
-        _check_logits(student, student.logits(images), num_classes)
+        with evaluating(student.network):  # first, since it gives lazy layers their weights
+            _check_logits(student, student.logits(images), num_classes)
+        # Some networks return more in training, such as the scores of auxiliary heads.
+        with _left_alone(student.network, example.device):
+            student.network.train()
+            _check_logits(student, student.logits(images), num_classes)
     if teacher is None:
         return
     with _telling_of(teacher, "teacher_size"), evaluating(teacher.network):
