@@ -3,7 +3,9 @@
 import csv
 import json
 import logging
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,14 +13,16 @@ import torch.nn.functional as F
 
 import mgd
 from engine.loop.test_trainer import CutAt, PowerCutError, rows_of, same_state
+from engine.loop.test_two_ranks import of_all_ranks, on_two_ranks
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.meter import TermMeter
 from mgd.engine.loop.opening import balance_lines
+from mgd.engine.loop.pipeline import Pipeline
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.measure import evaluate_networks
 from mgd.engine.options.config import RunConfig
-from mgd.engine.run import train
+from mgd.engine.run import _train, train
 from mgd.engine.tasks.task import cross_entropy, shared_weight
 from mgd.errors import InputError
 from mgd.report.summary import summarize
@@ -175,7 +179,7 @@ def test_one_that_is_measured_as_well_is_warned_of(config, image_folder, more, c
 def test_unreadable_ones_end_the_run_or_are_left_out(config, more):
     (more / "bad.png").write_text("no image")
     config = config.replace(unlabelled=(str(more),), epochs=1)
-    with pytest.raises(InputError, match="cannot read image .*bad.png"):
+    with pytest.raises(InputError, match=r"cannot read image .*bad.png"):
         train(config.replace(experiment="one"))
     folder = train(config.replace(experiment="two", skip_bad_images=True)).folder
     assert "bad.png" in (folder / "bad_images.txt").read_text()
@@ -287,3 +291,56 @@ def test_the_balance_is_said_once(config):
     heard = Heard()
     train(config, heard)
     assert sum(text.startswith("shares of the loss: ") for text in heard.messages) == 1
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "unlabelled.md"
+
+
+@pytest.mark.parametrize("labels", ["[3, -1, 4, -1]", "[-1, -1, -1, -1]"])
+def test_the_loss_of_the_page_is_a_whole_training_loss(labels):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names = {}
+    exec(code.replace("[3, -1, 4, -1]", labels), names)
+    loss, out = names["loss"], names["out"]
+    taught = out.loss.mean()
+    if "3" in labels:
+        expected = F.cross_entropy(out.output, names["labels"], ignore_index=-1)
+        torch.testing.assert_close(loss, expected + taught)
+    else:
+        torch.testing.assert_close(loss, taught)
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() for p in names["student"].parameters()
+    )
+
+
+def labels_of_valid(fabric, config):
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        fit = Trainer.fit
+
+        def spy(self, *rest):
+            seen.append((self.pipeline.splits.valid.labels, len(self.pipeline.train_batches)))
+            fit(self, *rest)
+
+        patch.setattr(Trainer, "fit", spy)
+        outcome = _train(fabric, config, Reporter())
+    (found,) = seen
+    return of_all_ranks((*found, outcome.best["top1"]))
+
+
+def test_two_ranks_agree_on_what_the_teacher_answers(label_free, free_port, forked_ranks):
+    label_free = label_free.replace(epochs=1)
+    one = []
+    with pytest.MonkeyPatch.context() as patch:
+        label_by = Pipeline.label_valid_by
+
+        def spy(self, *rest):
+            label_by(self, *rest)
+            one.append(self.splits.valid.labels)
+
+        patch.setattr(Pipeline, "label_valid_by", spy)
+        train(label_free.replace(experiment="one"))
+    config = label_free.replace(devices=2, dist_url=f"tcp://localhost:{free_port}")
+    first, second = on_two_ranks(config, labels_of_valid)
+    assert first == second
+    assert first[0] == one[0]
