@@ -24,6 +24,10 @@ from a terminal. `mgd COMMAND --help` shows the common options on one screen, an
 - `mgd train` has no teacher. It accepts the options of `mgd distill`, as the original
   `main_base.py` does: those of a teacher are used with `--evaluate` and otherwise have no effect,
   which a warning says. Only a `--distiller` other than none is refused.
+- In the place of `DATA`, `mgd evaluate` takes a run folder or a file in it as well, and measures it
+  on the images of that run. A file elsewhere needs both: `mgd evaluate DATA --model FILE`.
+- `.pt2` and `.onnx` files can be evaluated and predict, but neither train nor teach. Loading a
+  `.pt2` can run code in it: use none of a stranger's.
 - `--feature-weight` was called `--loss-worth` in earlier versions; the old name is still accepted.
 
 `make docs` writes this page from the parser.

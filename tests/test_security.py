@@ -2,18 +2,24 @@
 
 import json
 import os
+import pickle
 import resource
 import shutil
 import socket
 import struct
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 
+import mgd
 from mgd.cli import main
+from mgd.engine.loop.checkpoint import save_weights
+from mgd.models import to_onnx, to_pt2
 from mgd.models.weights import read_weights
 
 WORDS = ["--size", "8", "--arch", "cifar_resnet8_x0_25", "-b", "10", "-j", "0", "--epochs", "1"]
@@ -78,6 +84,9 @@ def test_nothing_asks_the_network_unless_told_to(no_network, capsys):
     assert main(["distill", "digits", *WORDS, *TEACHER, *run]) == 0
     student = ["--student-resume", "runs/run/student.safetensors"]
     assert main(["evaluate", "digits", *WORDS, *student]) == 0
+    assert main(["evaluate", "runs/run", "-j", "0"]) == 0
+    Image.new("RGB", (8, 8)).save("image.png")
+    assert main(["predict", "image.png", "--model", "runs/run"]) == 0
     assert main(["points", "--teacher", "resnet18", "--arch", "resnet18", "--size", "32"]) == 0
     assert main(["report", "runs/run"]) == 0
     assert main(["export", "runs/run", "--format", "pth"]) == 0
@@ -160,6 +169,104 @@ def test_code_is_named_on_the_command_line_alone(option, capsys):
     main(["report", str(folder)])
     main(["export", str(folder), "--format", "pth"])
     assert not Path("obeyed").exists()
+
+
+METADATA = mgd.Metadata(arch="mine:build", classes=("a", "b"), view=mgd.View(size=8))
+
+
+def forge(kind, metadata):
+    """Writes a file of a small network that says it is of somebody's code."""
+    path, network = Path(f"forged.{kind}"), mgd.create_model("cifar_resnet8_x0_25", 2).eval()
+    if kind == "safetensors":
+        save_weights(network, path, metadata)
+    elif kind == "ckpt":
+        torch.save({"student": network.state_dict(), "mgd": metadata.to_plain()}, path)
+    elif kind == "pth":
+        torch.save(network.state_dict(), path)
+        Path("forged.json").write_text(metadata.to_json())
+    else:
+        write = to_pt2 if kind == "pt2" else to_onnx
+        with path.open("wb") as file:
+            write(network, metadata, file)
+    return str(path)
+
+
+@pytest.fixture
+def image():
+    Image.new("RGB", (8, 8)).save("image.png")
+    return "image.png"
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "ckpt", "pth"])
+@pytest.mark.usefixtures("few_digits")
+def test_forged_metadata_run_no_code(kind, image, capsys):
+    Path("mine.py").write_text("open('obeyed', 'w')\n")
+    file = forge(kind, METADATA)
+    for words in (
+        ["predict", image, "--model", file],
+        ["evaluate", "digits", "--model", file],
+        ["export", file, "-o", "out.pth"],
+        ["train", "digits", "--student-resume", file],
+        ["distill", "digits", "--teacher-resume", file, "--arch", "cifar_resnet8"],
+    ):
+        assert main(words) == 2
+        assert "is of 'mine:build', which is code; name it with" in capsys.readouterr().err
+    assert not Path("obeyed").exists()
+
+
+@pytest.mark.needs("the compiler of 2.6 cannot trace the shape checks of the tests", torch="2.7")
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_an_exported_network_needs_no_code_whatever_its_metadata_say(kind, image):
+    Path("mine.py").write_text("open('obeyed', 'w')\n")
+    assert main(["predict", image, "--model", forge(kind, METADATA)]) == 0
+    assert not Path("obeyed").exists()
+
+
+def hostile_pt2():
+    """A .pt2 file that makes a folder when it is loaded."""
+
+    class Order:
+        def __reduce__(self):
+            return os.mkdir, ("obeyed",)
+
+    whole = Path(forge("pt2", METADATA))
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile("hostile.pt2", "w") as hostile:
+        for entry in archive.infolist():
+            content = archive.read(entry)
+            if "inputs" in entry.filename:
+                content = pickle.dumps(Order(), protocol=2)
+            hostile.writestr(entry.filename, content)
+    whole.unlink()
+    return "hostile.pt2"
+
+
+@pytest.mark.needs("the compiler of 2.6 cannot trace the shape checks of the tests", torch="2.7")
+@pytest.mark.usefixtures("few_digits")
+@pytest.mark.parametrize("option", ["student-resume", "teacher-resume", "model"])
+def test_a_pt2_is_loaded_only_if_the_command_line_names_it(option, capsys):
+    """Loading one runs code, as docs/reliability.md says; a file of options must not ask for it."""
+    file = hostile_pt2()
+    Path("options.yaml").write_text(yaml.safe_dump({"data": "digits", option: file}))
+    assert main(["evaluate", "-c", "options.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert f"{option} 'hostile.pt2' would run code named in a file; give --{option}" in said
+    assert not Path("obeyed").exists()
+    main(["evaluate", "digits", "--model", file])
+    assert Path("obeyed").exists(), "torch loads it without running code: say so in the docs"
+
+
+def test_what_an_evaluation_says_is_text_in_the_report():
+    network = {"role": SCRIPT, "arch": HOSTILE, "weights": SCRIPT, "sha256": "", "view": HOSTILE}
+    network |= {"top1": 50.0, "top5": 90.0, "loss": 1.0, "images": 10}
+    folder = Path(HOSTILE)
+    folder.mkdir()
+    plain = {"data": SCRIPT, "networks": [network]}
+    (folder / "evaluation.json").write_text(json.dumps(plain))
+    assert main(["report", str(folder), "-o", "report.html"]) == 0
+    page = Path("report.html").read_text()
+    assert SCRIPT not in page
+    assert "<img src=x" not in page
+    assert page.count("&lt;script&gt;") >= 3
 
 
 @pytest.mark.parametrize("experiment", ["../out", "a/../../out", "/anywhere/out", "..", "."])

@@ -63,3 +63,129 @@ def test_a_files_code_runs_if_the_command_line_names_it_too(here, capsys):
         capsys.readouterr().err
     )
     assert main([*again, "--arch", "mynets:tiny"]) == 0
+
+
+FAULTS = """
+import torch
+from torch import nn
+from mgd.models import create_model
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.inner = create_model("cifar_resnet8_x0_25", num_classes)
+
+    def forward(self, images):
+        return self.inner(images)
+
+class Odd(Net):
+    def forward(self, images):
+        return {"features": images, "heads": [self.inner(images)]}
+
+class Text(Net):
+    def forward(self, images):
+        return "text"
+
+class Failing(Net):
+    def forward(self, images):
+        raise RuntimeError("my bug\\nand more")
+
+class Maps(Net):
+    def forward(self, images):
+        return self.inner.conv1(images)
+
+def one_more(num_classes):
+    return Net(num_classes + 1)
+
+def without():
+    return Net(10)
+
+def with_more(num_classes, width):
+    return Net(num_classes)
+
+def raising(num_classes):
+    raise ValueError("my\\nproblem")
+
+def deep(num_classes):
+    return nn.Linear(num_classes, "many")
+
+def nothing(num_classes):
+    pass
+
+def dictionary(num_classes):
+    return {"net": Net(num_classes)}
+
+number = 3
+"""
+
+
+@pytest.fixture
+def fault(here, capsys):
+    """Runs a command that must fail cleanly, and returns its one line."""
+    (here / "faults.py").write_text(FAULTS)
+    (here / "unreadable.py").write_text("def build(:\n")
+    (here / "dividing.py").write_text("1 / 0\n")
+
+    def call(*words):
+        capsys.readouterr()
+        assert main(list(words)) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert not (here / "runs").exists()
+        return line
+
+    yield call
+    for name in ("faults", "unreadable", "dividing"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("faults:Odd", "returned a dict with features, heads, in which no class scores are known"),
+        ("faults:Text", "returned a str, in which no class scores are known"),
+        ("faults:Failing", "faults:Failing cannot run on images of 8 x 8 px (my bug"),
+        ("faults:Maps", "faults:Maps: outputs (4, 8, 8), but the data has 10 classes"),
+        ("faults:one_more", "faults:one_more: outputs (11,), but the data has 10 classes"),
+        ("faults:without", "cannot be called with num_classes=10 (got an unexpected keyword"),
+        ("faults:with_more", "missing a required argument: 'width'"),
+        ("faults:raising", "(ValueError: my problem, faults.py line 40); repair it"),
+        ("faults:deep", ", faults.py line 43); repair it"),  # the user's line, not torch's
+        ("faults:nothing", "returned a NoneType; needed is a torch.nn.Module"),
+        ("faults:dictionary", "returned a dict; needed is a torch.nn.Module"),
+        ("faults:number", "3 is not a callable object"),
+        ("faults:nowhere", "module 'faults' has no attribute 'nowhere'"),
+        ("faults:", "cannot be imported"),
+        (":build", "cannot be imported (ValueError: Empty module name)"),
+        ("nowhere:build", "No module named 'nowhere'"),
+        ("faults.below:build", "'faults' is not a package"),
+        ("unreadable:build", "cannot be imported (invalid syntax (unreadable.py, line 1))"),
+        ("dividing:build", "(ZeroDivisionError: division by zero, dividing.py line 1)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "distill"])
+def test_what_own_code_does_wrong_is_one_line(fault, command, name, reason):
+    teacher = ["--teacher", "cifar_resnet8_x0_25"] if command == "distill" else []
+    assert reason in fault(command, "digits", *SMALL, *teacher, "--arch", name)
+
+
+@pytest.mark.parametrize(
+    "words", [["--pretrained"], ["--use-pretrained", "1"]], ids=["pretrained", "use-pretrained"]
+)
+def test_own_code_has_no_published_weights(fault, words):
+    small = SMALL[: SMALL.index("--use-pretrained")]
+    line = fault("train", "digits", *small, "--arch", "faults:Net", *words)
+    assert "there are no published weights for 'faults:Net', which is your code" in line
+    line = fault("distill", "digits", *small, "--arch", "cifar_resnet8", "--teacher", "faults:Net")
+    assert "give a checkpoint file with --teacher-resume FILE" in line
+
+
+def test_points_of_own_code_that_fails_are_one_line(fault):
+    words = ["points", "--teacher", "cifar_resnet8", "--student", "faults:Failing"]
+    assert "my bug and more" in fault(*words, "--size", "16")
+
+
+def test_a_gpu_that_is_not_there_is_an_error(fault, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    line = fault("train", "digits", *SMALL, "--arch", "cifar_resnet8", "--gpu", "0")
+    assert "--gpu 0 is not there: PyTorch sees no CUDA GPU" in line

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import json
 import operator
 from itertools import count
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from cases import fuzz, fuzz_less
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import load, save
 
 from mgd.cli import main
 from mgd.engine.loop.checkpoint import load_checkpoint, save_checkpoint
@@ -122,3 +125,46 @@ def test_other_files_of_torch(world, outcome, state):
     Path("other.pth").write_bytes(memory.getvalue())
     outcome(["evaluate", "digits", *WORDS, "scores", "--student-resume", "other.pth"])
     outcome(["train", "digits", *WORDS, f"run-{next(RUNS)}", "--resume", "other.pth"])
+
+
+PLAIN = {"arch": "cifar_resnet8_x0_25", "classes": list("0123456789"), "view": {"size": 8}}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 99) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+FORGED = st.one_of(
+    st.dictionaries(st.sampled_from([*PLAIN, "more"]), JSON).map(lambda part: {**PLAIN, **part}),
+    st.dictionaries(
+        st.sampled_from(["size", "mean", "std", "crop", "crop_pct", "colour"]), JSON
+    ).map(lambda view: {**PLAIN, "view": view}),
+    st.lists(st.text(max_size=4), max_size=12).map(lambda names: {**PLAIN, "classes": names}),
+    JSON,
+).map(json.dumps)
+
+
+@fuzz
+@given(text=FORGED | st.text(max_size=30))
+def test_any_metadata(world, whole, outcome, text):
+    """What a file says of its network is believed as far as it can be, or told; never obeyed."""
+    Image.new("RGB", (8, 8)).save("image.png")
+    weights = load(whole["student.safetensors"])
+    Path("forged.safetensors").write_bytes(save(weights, {"mgd": text}))
+    outcome(["predict", "image.png", "--model", "forged.safetensors"])
+    outcome(["evaluate", "digits", *WORDS, "scores", "--model", "forged.safetensors"])
+    torch.save(weights, "forged.pth")
+    Path("forged.json").write_text(text, encoding="utf-8", errors="surrogatepass")
+    outcome(["export", "forged.pth", "-o", "forged.safetensors"])
+
+
+@fuzz_less
+@given(damage=DAMAGE)
+def test_damaged_exports(world, whole, outcome, damage):
+    """A damaged .pt2 archive. ONNX files are read by onnxruntime alone."""
+    if "student.pt2" not in whole:
+        Path("whole.safetensors").write_bytes(whole["student.safetensors"])
+        assert main(["export", "whole.safetensors", "-o", "whole.pt2"]) == 0
+        whole["student.pt2"] = Path("whole.pt2").read_bytes()
+    Image.new("RGB", (8, 8)).save("image.png")
+    Path("damaged.pt2").write_bytes(damaged(whole["student.pt2"], damage))
+    outcome(["predict", "image.png", "--model", "damaged.pt2"])

@@ -50,7 +50,8 @@ RUN = st.tuples(
     ]
 )
 OTHER_FLAGS = ["--teacher", "--student", "--size", "--points", "--format", "--output", "-o"]
-OTHER_FLAGS += ["--arch", "--help", "--seeds", "--jobs"]
+OTHER_FLAGS += ["--arch", "--help", "--seeds", "--jobs", "--teacher-size", "--model", "-m", "-k"]
+OTHER_FLAGS += ["--top-k", "--batch-size", "--workers", "--bit-depth"]
 OTHERS = st.tuples(
     st.sampled_from([name for name in COMMANDS if name != "demo"]) | ODD,
     st.lists(st.sampled_from(OTHER_FLAGS) | ODD, max_size=4),

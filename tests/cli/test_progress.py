@@ -1,0 +1,194 @@
+"""The wait before the first step is seen: a line in a log, a bar on a terminal that goes away."""
+
+import io
+import logging
+import os
+import pty
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mgd.cli import main, progress
+from mgd.cli.lines import printable
+from mgd.cli.progress import RichReporter
+
+SMALL = ["--size", 16, "-b", 40, "-j", 0, "--tensorboard", 0]
+WAITS = ["reading every image once ...", "measuring the teacher ...", "matching channels ..."]
+CLEARED = re.compile(r"\x1b\[[\d;?]*\w")
+
+
+def distil(photos, teacher, *words):
+    given = ["distill", photos, "--teacher-resume", teacher, "--arch", "cifar_resnet8_x0_25"]
+    return main([str(word) for word in (*given, *SMALL, *words)])
+
+
+def test_in_a_log_each_wait_is_a_line_once(run, photos, capsys):
+    assert distil(photos, run, "--epochs", 3, "--skip-bad-images") == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("epoch 1/3"))
+    assert [line for line in lines[:first] if line.endswith(" ...")] == WAITS
+    assert not [line for line in lines[first:] if line.endswith(" ...")]
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """A terminal of 80 columns; returns what was written to it."""
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr(progress, "Console", lambda: console)
+    return file
+
+
+def frames(text):
+    """Returns what stood on each line of a terminal, without what moves the cursor."""
+    return [line.rstrip() for line in re.split(r"[\r\n]+", CLEARED.sub("", text)) if line.strip()]
+
+
+def test_on_a_terminal_each_wait_is_a_bar_and_epochs_go_on(run, photos, screen):
+    assert distil(photos, run, "--epochs", 2, "--skip-bad-images", "--experiment", "x") == 0
+    shown = frames(screen.getvalue())
+    for wait in WAITS:
+        assert any(line.startswith(wait[:-4]) and "batches" in line for line in shown)
+        assert wait not in shown
+    places = [place for place, line in enumerate(shown) if line.startswith("matching channels")]
+    first = next(place for place, line in enumerate(shown) if line.startswith("epoch 1/2  lr"))
+    assert places[0] < first < places[-1]  # in epoch 2 again, while the epoch's bar is there
+    assert [line for line in shown if len(line) > 80] == []
+
+
+def test_a_wait_within_an_epoch_takes_the_place_of_the_epochs_line(screen):
+    reporter = RichReporter()
+    reporter.start_epoch(119, 120, 5004, 10)
+    reporter.step(2000, {"loss": 45.1064, "train_top1": 70.1, "images_per_s": 12345.0})
+    reporter._progress.refresh()
+    before = screen.tell()
+    for _ in reporter.watch("matching channels")(iter("abc"), 3):
+        reporter._progress.refresh()
+    during = frames(screen.getvalue()[before:])
+    assert any(line.startswith("matching channels") for line in during)
+    assert not any("epoch" in line and "matching" in line for line in during)
+    assert max(map(len, during)) <= 80
+    after = frames(screen.getvalue())[-1]
+    assert after.startswith("epoch 120/120")
+    reporter.close()
+
+
+def test_a_wait_that_fails_takes_its_bar_away(screen):
+    reporter = RichReporter()
+
+    def broken():
+        yield 1
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        list(reporter.watch("measuring the student")(broken(), 2))
+    assert not reporter._progress.tasks
+    reporter.close()
+
+
+@pytest.fixture
+def on_a_terminal(here):
+    """Runs a command with a terminal of its own; returns its code and what it wrote there."""
+
+    def call(*words):
+        child, terminal = pty.fork()
+        if not child:
+            os.environ.update(COLUMNS="80", LINES="24", TERM="xterm", CUDA_VISIBLE_DEVICES="")
+            sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
+            logging.getLogger().handlers.clear()
+            code = 70
+            try:
+                code = main([str(word) for word in words])
+            finally:
+                sys.stdout.flush()
+                os._exit(code)
+        content = b""
+        try:
+            while piece := os.read(terminal, 4096):
+                content += piece
+        except OSError:  # Linux's word for the end of a terminal
+            pass
+        _, status = os.waitpid(child, 0)
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(status), content.decode()
+
+    return call
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_error_in_the_middle_of_a_bar_gives_the_terminal_back(run, photos, on_a_terminal):
+    shutil.copytree(photos, "photos")
+    Path("photos/valid/two/two25.png").write_text("no image")
+    code, text = on_a_terminal("evaluate", "photos", "--model", run, "-j", 0)
+    assert code == 2, text
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is there again
+    end = text[text.rindex("\x1b[?25h") :]
+    assert frames(end) == [frames(end)[0]]
+    assert frames(end)[0].startswith("mgd: cannot read image 'photos/valid/two/two25.png'")
+    assert "measuring the student" in text
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_warning_beside_a_bar_has_lines_of_its_own(photos, on_a_terminal):
+    words = ["--arch", "cifar_resnet8_x0_25", "--teacher", "cifar_resnet8_x0_25", *SMALL]
+    words += ["--use-pretrained", 0, "--epochs", 1]
+    code, text = on_a_terminal("distill", photos, *words)
+    assert code == 0, text
+    shown = frames(text)
+    assert any(line.startswith("measuring the teacher") for line in shown)
+    (line,) = (line for line in shown if "WARNING: the teacher" in line)
+    assert line.startswith("WARNING: ")
+
+
+def test_the_opening_lines_fit_long_paths_and_many_classes(here, trained, photos, told):
+    deep = here / "/".join(["a very long folder name"] * 6) / ("x" * 100)
+    deep.mkdir(parents=True)
+    shutil.copy(trained / "student.safetensors", deep)
+    data = deep / "photos"
+    for part in ("train", "valid"):
+        for number in range(30):
+            folder = data / part / f"a class with a long name {number}"
+            folder.mkdir(parents=True)
+            shutil.copy(photos / "valid" / "one" / "one20.png", folder)
+    words = ["--student-resume", deep / "student.safetensors", *SMALL, "--epochs", 1]
+    lines = told("train", data, *words)
+    first = next(place for place, line in enumerate(lines) if line.startswith("epoch "))
+    opening = lines[:first]
+    assert max(map(len, opening)) <= 80
+    text = "".join(line.strip() for line in opening).replace(" ", "")
+    assert f"{data}:30imagestotrain,30tovalidate".replace(" ", "") in text
+    assert str(deep / "student.safetensors").replace(" ", "") in text
+    assert any(re.fullmatch(r" {9}30 classes: a class with .*…", line) for line in opening)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain name.png", "plain name.png"),
+        ("Übergröße 日本　語", "Übergröße 日本　語"),
+        ("a\x1b[31mb", r"a\x1b[31mb"),
+        ("a\r\nb\tc", r"a\r\nb\tc"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),  # would be shown from right to left
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_as_its_escape(name, shown):
+    assert printable(name) == shown
+
+
+def test_names_of_classes_do_not_move_the_cursor(here, photos, told, refused):
+    data = Path(shutil.copytree(photos, here / "photos"))
+    for part in ("train", "valid"):
+        (data / part / "two").rename(data / part / "two\x1b[2J")
+    lines = told("train", data, "--arch", "cifar_resnet8_x0_25", *SMALL, "--epochs", 1)
+    assert r"         4 classes: one, three, two\x1b[2J, zero" in lines
+    for part in ("train", "valid"):
+        (data / part / "two\x1b[2J").rename(data / part / "two")
+    run = "runs/cifar_resnet8_x0_25-base"
+    line = refused("evaluate", data, "--model", run)
+    assert r"the network has 4: one, three, two\x1b[2J, zero" in line
+    assert "\x1b" not in line
