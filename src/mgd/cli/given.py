@@ -128,7 +128,7 @@ def words(values: Mapping[str, Any]) -> Iterator[str]:
             value = int(value)
         # One word, so that neither a dash in a value nor a list takes in what stands beside it.
         parts = value if isinstance(value, list) else [value]
-        texts = parts if item.part is str else [" ".join(map(str, parts))]
+        texts = parts if item.kind is tuple and item.part is str else [" ".join(map(str, parts))]
         for text in texts:
             yield f"{item.flag}={text}"
 
