@@ -1,15 +1,12 @@
 """The wait before the first step is seen: a line in a log, a bar on a terminal that goes away."""
 
 import io
-import logging
-import os
-import pty
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+import terminals
 from rich.console import Console
 
 from mgd.cli import main, progress
@@ -90,40 +87,10 @@ def test_a_wait_that_fails_takes_its_bar_away(screen):
     reporter.close()
 
 
-@pytest.fixture
-def on_a_terminal(here):
-    """Runs a command with a terminal of its own; returns its code and what it wrote there."""
-
-    def call(*words):
-        child, terminal = pty.fork()
-        if not child:
-            os.environ.update(COLUMNS="80", LINES="24", TERM="xterm", CUDA_VISIBLE_DEVICES="")
-            sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
-            logging.getLogger().handlers.clear()
-            code = 70
-            try:
-                code = main([str(word) for word in words])
-            finally:
-                sys.stdout.flush()
-                os._exit(code)
-        content = b""
-        try:
-            while piece := os.read(terminal, 4096):
-                content += piece
-        except OSError:  # Linux's word for the end of a terminal
-            pass
-        _, status = os.waitpid(child, 0)
-        os.close(terminal)
-        return os.waitstatus_to_exitcode(status), content.decode()
-
-    return call
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_an_error_in_the_middle_of_a_bar_gives_the_terminal_back(run, photos, on_a_terminal):
+def test_an_error_in_the_middle_of_a_bar_gives_the_terminal_back(run, photos, here):
     shutil.copytree(photos, "photos")
     Path("photos/valid/two/two25.png").write_text("no image")
-    code, text = on_a_terminal("evaluate", "photos", "--model", run, "-j", 0)
+    code, text = terminals.show(here, "evaluate", "photos", "--model", run, "-j", 0)
     assert code == 2, text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is there again
     end = text[text.rindex("\x1b[?25h") :]
@@ -132,11 +99,10 @@ def test_an_error_in_the_middle_of_a_bar_gives_the_terminal_back(run, photos, on
     assert "measuring the student" in text
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_warning_beside_a_bar_has_lines_of_its_own(photos, on_a_terminal):
+def test_a_warning_beside_a_bar_has_lines_of_its_own(photos, here):
     words = ["--arch", "cifar_resnet8_x0_25", "--teacher", "cifar_resnet8_x0_25", *SMALL]
     words += ["--use-pretrained", 0, "--epochs", 1]
-    code, text = on_a_terminal("distill", photos, *words)
+    code, text = terminals.show(here, "distill", photos, *words)
     assert code == 0, text
     shown = frames(text)
     assert any(line.startswith("measuring the teacher") for line in shown)

@@ -15,7 +15,7 @@ class DeviceConfig(Group):
         "number of GPUs on this node, or of CPU processes where there is no GPU; 0: all visible "
         "GPUs, or one process",
         least=0,
-        brief="GPUs or CPU processes; 0: all GPUs, else one",
+        brief="GPUs or CPU processes; 0: every GPU",
     )
     parallel: Literal["auto", "single", "dp", "ddp"] = option(
         "auto",

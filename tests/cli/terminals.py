@@ -1,0 +1,38 @@
+"""A command on a terminal of its own, in a process that `forking` has made."""
+
+import os
+import pty
+import sys
+from pathlib import Path
+
+import forking
+from mgd.cli import main
+
+
+def run(words):
+    """Runs a command, and writes what it showed to the file `screen`; ends with its code."""
+    child, terminal = pty.fork()
+    if not child:
+        os.environ.update(COLUMNS="80", LINES="24", TERM="xterm")
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
+        code = 70
+        try:
+            code = main(words)
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
+    content = b""
+    try:
+        while piece := os.read(terminal, 4096):
+            content += piece
+    except OSError:  # Linux's word for the end of a terminal
+        pass
+    Path("screen").write_bytes(content)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def show(folder, *words):
+    """Returns the exit code of a command, and all that it showed on its terminal."""
+    process = forking.start(run, folder, [str(word) for word in words])
+    code = forking.end_of(process, folder)
+    return code, (Path(folder) / "screen").read_text()
