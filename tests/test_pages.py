@@ -39,7 +39,9 @@ def test_every_link_leads_somewhere(page):
 
 def block(name):
     """Returns the lines of Python in a marked block of the page on views."""
-    return re.search(rf"<!-- {name} -->\n```python\n(.*?)```\n<!-- end -->", VIEWS, re.DOTALL)[1]
+    return re.search(
+        rf"<!-- code {name} -->\n```python\n(.*?)```\n<!-- end of code -->", VIEWS, re.DOTALL
+    )[1]
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def work(rank, folder):
 
 
 def test_two_processes_agree(tmp_path):
-    mp.start_processes(work, (str(tmp_path),), nprocs=2, start_method="fork")
+    mp.start_processes(work, (str(tmp_path),), nprocs=2, start_method="spawn")
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     for found in (first, second):
         assert (found["total"], found["count"], found["shared"]) == ([3, 30], 3, [1, 10])

@@ -159,7 +159,6 @@ DYNAMIC = ({0: torch.export.Dim("batch", max=1024)},)
 @pytest.mark.parametrize(("kind", "write"), [("pt2", write_pt2), ("onnx", write_onnx)])
 def test_another_projects_export_needs_its_size(here, photos, told, refused, kind, write):
     write(Pooled().eval(), torch.zeros(2, 3, 20, 20))
-    Path("runs").mkdir()  # an evaluation looks whether it can write before it begins
     line = refused("evaluate", photos, "--model", f"net.{kind}")
     assert f"'net.{kind}' cannot run on images of (3, 224, 224) (" in line
     assert "give the --size that it was exported for" in line

@@ -207,9 +207,12 @@ def test_a_run_prints_its_outcome(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "data     digits: 20 images to train, 60 to validate, 60 to test"
     first = next(place for place, line in enumerate(lines) if line.startswith("epoch "))
-    assert lines[first - 3] == "measuring the teacher ..."
-    assert re.fullmatch(r"teacher: Acc@1 \d+\.\d on 60 images of valid", lines[first - 2])
-    assert lines[first - 1] == "matching channels ..."
+    shares = r"shares of the loss: labels \d+ %, logits \d+ %, features \d+ %"
+    wait = lines.index("measuring the teacher ...")
+    assert re.fullmatch(r"teacher: Acc@1 \d+\.\d on 60 images of valid", lines[wait + 1])
+    assert lines[wait + 2] == "matching channels ..."
+    assert re.fullmatch(shares, lines[wait + 3])
+    assert wait + 4 <= first <= wait + 6  # where a part is nearly all of the loss, it says so
     accuracies = r"Acc@1 \d+\.\d Acc@5 \d+\.\d"  # one decimal: of 60 images
     epoch = rf"epoch 1/1  lr 0\.05  {accuracies}  teacher \d+\.\d  \d+ images/s"
     assert re.match(epoch, lines[first])

@@ -217,7 +217,7 @@ def test_weights_that_name_fewer_classes_than_they_have_are_refused(run, photos,
     plain = metadata.to_plain() | {"classes": ["one", "two"]}
     Path("net.json").write_text(json.dumps(plain))
     line = refused("predict", photos / "valid", "--model", "net.pth")
-    assert "'net.pth' gives outputs (40, 4); needed are scores (40, 2): one for each class" in line
+    assert "'net.pth' names 2 classes, but its weights have 4 outputs" in line
 
 
 def test_a_file_that_says_nothing_needs_its_network_and_is_warned_of(

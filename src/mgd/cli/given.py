@@ -128,8 +128,7 @@ def words(values: Mapping[str, Any]) -> Iterator[str]:
             value = int(value)
         # One word, so that neither a dash in a value nor a list takes in what stands beside it.
         parts = value if isinstance(value, list) else [value]
-        is_of_texts = item.kind is tuple and item.part is str
-        texts = parts if is_of_texts else [" ".join(map(str, parts))]
+        texts = parts if item.kind is tuple and item.part is str else [" ".join(map(str, parts))]
         for text in texts:
             yield f"{item.flag}={text}"
 

@@ -60,6 +60,7 @@ def _evaluate(
     pipeline = Pipeline(config, fabric, splits, classifiers)
     networks = {"teacher": classifiers.teacher, "student": classifiers.student}
     folder = Path(config.output.output)
+    made = [] if folder.exists() else [folder]
     if fabric.is_global_zero:  # before the work, which would be lost where nothing can be written
         folder = free_folder(folder, config.output.experiment or f"evaluate-{_name(config)}")
     try:
@@ -70,7 +71,8 @@ def _evaluate(
         }
     except BaseException:
         if fabric.is_global_zero:
-            folder.rmdir()
+            for empty in (folder, *made):
+                empty.rmdir()
         raise
     if fabric.is_global_zero:
         measured = [_measured(title, *result) for title, result in found.items()]

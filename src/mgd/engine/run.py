@@ -78,8 +78,8 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
     """Trains or distils a student and leaves a run folder.
 
     Raises:
-        InputError: For anything in the configuration, data or files that cannot be used; before
-            training starts nothing is written.
+        InputError: For anything in the configuration, data or files that cannot be used; what is
+            found before training starts leaves no folder behind.
     """
     return launch(config, partial(_train, reporter=reporter or Reporter()))
 

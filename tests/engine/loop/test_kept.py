@@ -70,12 +70,12 @@ def test_a_run_does_not_go_on_with_renamed_classes(config, image_folder, new):
 
 
 def test_a_run_does_not_go_on_with_classes_in_another_order(config, image_folder, monkeypatch):
-    from mgd.engine import run
+    from mgd.engine.loop import pipeline
 
     train(config)
-    load = run.load_splits
+    load = pipeline.load_splits
     monkeypatch.setattr(
-        run, "load_splits", lambda *given: turned(load(*given), ["two", "nought", "one"])
+        pipeline, "load_splits", lambda *given: turned(load(*given), ["two", "nought", "one"])
     )
     with pytest.raises(InputError, match="has 3: nought, one, two; the data has 3: two, nought, o"):
         train(config.replace(resume="auto", epochs=2))

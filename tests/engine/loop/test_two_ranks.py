@@ -173,11 +173,11 @@ def track(fabric, config):
     def cut(patch):
         steps = []
 
-        def step(self, batch, size):
+        def step(self, batch, size, labelled):
             steps.append(1)
             if len(steps) == 6:
                 raise CutError
-            STEP(self, batch, size)
+            STEP(self, batch, size, labelled)
 
         patch.setattr(Trainer, "_step", step)
 

@@ -59,6 +59,7 @@ class DataConfig(Group):
         "teacher's, and the epoch is chosen by how often both agree on held-out images, a tenth or "
         "--holdout of all. With a folder `valid` of classes in DATA the accuracy on it is measured "
         "as well",
+        brief="no image to train on has a label",
         commands=("distill",),
     )
     skip_bad_images: bool = option(

@@ -26,7 +26,7 @@ class DistillationConfig(Group):
         "amp",
         "how the teacher channels of a student channel become one target. "
         + "; ".join(f"{name}: {reducer.title}" for name, reducer in REDUCERS.items()),
-        brief="how teacher channels become one target",
+        brief="how teacher channels become one",
     )
     mgd_update_freq: int = option(
         1,
@@ -70,7 +70,7 @@ class DistillationConfig(Group):
         "target weight of the feature loss per element; auto: 20, less below 4 000 elements",
         flags=("--loss-worth",),
         above=0,
-        brief="weight of the feature loss per element",
+        brief="weight of the feature loss",
     )
     ce_weight: float = option(
         1.0,
