@@ -122,7 +122,7 @@ number = 3
 @pytest.fixture
 def fault(here, capsys):
     """Runs a command that must fail cleanly, and returns its one line."""
-    (here / "faults.py").write_text(FAULTS)
+    (here / "badnets.py").write_text(FAULTS)
     (here / "unreadable.py").write_text("def build(:\n")
     (here / "dividing.py").write_text("1 / 0\n")
 
@@ -134,30 +134,30 @@ def fault(here, capsys):
         return line
 
     yield call
-    for name in ("faults", "unreadable", "dividing"):
+    for name in ("badnets", "unreadable", "dividing"):
         sys.modules.pop(name, None)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("faults:Odd", "returned a dict with features, heads, in which no class scores are known"),
-        ("faults:Text", "returned a str, in which no class scores are known"),
-        ("faults:Failing", "faults:Failing cannot run on images of 8 x 8 px (my bug"),
-        ("faults:Maps", "faults:Maps: outputs (4, 8, 8), but the data has 10 classes"),
-        ("faults:one_more", "faults:one_more: outputs (11,), but the data has 10 classes"),
-        ("faults:without", "cannot be called with num_classes=10 (got an unexpected keyword"),
-        ("faults:with_more", "missing a required argument: 'width'"),
-        ("faults:raising", "(ValueError: my problem, faults.py line 40); repair it"),
-        ("faults:deep", ", faults.py line 43); repair it"),  # the user's line, not torch's
-        ("faults:nothing", "returned a NoneType; needed is a torch.nn.Module"),
-        ("faults:dictionary", "returned a dict; needed is a torch.nn.Module"),
-        ("faults:number", "3 is not a callable object"),
-        ("faults:nowhere", "module 'faults' has no attribute 'nowhere'"),
-        ("faults:", "cannot be imported"),
+        ("badnets:Odd", "returned a dict with features, heads, in which no class scores are known"),
+        ("badnets:Text", "returned a str, in which no class scores are known"),
+        ("badnets:Failing", "badnets:Failing cannot run on images of 8 x 8 px (my bug"),
+        ("badnets:Maps", "badnets:Maps: outputs (4, 8, 8), but the data has 10 classes"),
+        ("badnets:one_more", "badnets:one_more: outputs (11,), but the data has 10 classes"),
+        ("badnets:without", "cannot be called with num_classes=10 (got an unexpected keyword"),
+        ("badnets:with_more", "missing a required argument: 'width'"),
+        ("badnets:raising", "(ValueError: my problem, badnets.py line 40); repair it"),
+        ("badnets:deep", ", badnets.py line 43); repair it"),  # the user's line, not torch's
+        ("badnets:nothing", "returned a NoneType; needed is a torch.nn.Module"),
+        ("badnets:dictionary", "returned a dict; needed is a torch.nn.Module"),
+        ("badnets:number", "3 is not a callable object"),
+        ("badnets:nowhere", "module 'badnets' has no attribute 'nowhere'"),
+        ("badnets:", "cannot be imported"),
         (":build", "cannot be imported (ValueError: Empty module name)"),
         ("nowhere:build", "No module named 'nowhere'"),
-        ("faults.below:build", "'faults' is not a package"),
+        ("badnets.below:build", "'badnets' is not a package"),
         ("unreadable:build", "cannot be imported (invalid syntax (unreadable.py, line 1))"),
         ("dividing:build", "(ZeroDivisionError: division by zero, dividing.py line 1)"),
     ],
@@ -173,14 +173,14 @@ def test_what_own_code_does_wrong_is_one_line(fault, command, name, reason):
 )
 def test_own_code_has_no_published_weights(fault, words):
     small = SMALL[: SMALL.index("--use-pretrained")]
-    line = fault("train", "digits", *small, "--arch", "faults:Net", *words)
-    assert "there are no published weights for 'faults:Net', which is your code" in line
-    line = fault("distill", "digits", *small, "--arch", "cifar_resnet8", "--teacher", "faults:Net")
+    line = fault("train", "digits", *small, "--arch", "badnets:Net", *words)
+    assert "there are no published weights for 'badnets:Net', which is your code" in line
+    line = fault("distill", "digits", *small, "--arch", "cifar_resnet8", "--teacher", "badnets:Net")
     assert "give a checkpoint file with --teacher-resume FILE" in line
 
 
 def test_points_of_own_code_that_fails_are_one_line(fault):
-    words = ["points", "--teacher", "cifar_resnet8", "--student", "faults:Failing"]
+    words = ["points", "--teacher", "cifar_resnet8", "--student", "badnets:Failing"]
     assert "my bug and more" in fault(*words, "--size", "16")
 
 
