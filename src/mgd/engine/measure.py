@@ -1,6 +1,7 @@
 """Measuring: networks on the validation images of a data set, without training."""
 
 import hashlib
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -71,8 +72,9 @@ def _evaluate(
         }
     except BaseException:
         if fabric.is_global_zero:
-            for empty in (folder, *made):
-                empty.rmdir()
+            with suppress(OSError):  # another evaluation has begun in there
+                for empty in (folder, *made):
+                    empty.rmdir()
         raise
     if fabric.is_global_zero:
         measured = [_measured(title, *result) for title, result in found.items()]
