@@ -1,5 +1,6 @@
-"""Data of the runs: folders that are given or downloaded, and folders of some classes."""
+"""Data of the runs: folders that are given or downloaded, folders of some classes or few labels."""
 
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def prepare(
             folders[name] = _whole(data, given, root)
         else:
             whole = _whole(data["of"], given, root)
-            folders[name] = _part(whole, [str(c) for c in data["classes"]], root / name)
+            make = _few_labels if "labelled" in data else _part
+            folders[name] = make(whole, data, root / name)
     return folders
 
 
@@ -56,15 +58,34 @@ def _whole(name: str, given: dict[str, Any], root: Path) -> Path:
     return folder
 
 
-def _part(whole: Path, classes: list[str], folder: Path) -> Path:
+def _part(whole: Path, data: dict[str, Any], folder: Path) -> Path:
     """Links some class folders of a data set into a folder of their own."""
     for part in ("train", "valid"):
-        for name in classes:
-            link = folder / part / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink():
-                link.symlink_to(whole / part / name, target_is_directory=True)
+        for name in map(str, data["classes"]):
+            _link(folder / part / name, whole / part / name)
     return folder
+
+
+def _few_labels(whole: Path, data: dict[str, Any], folder: Path) -> Path:
+    """Links some training images of each class into `train`, and the others into `unlabelled`.
+
+    The folder `unlabelled` has no class folders: nothing in it says what an image shows.
+    """
+    _link(folder / "valid", whole / "valid")
+    for origin in sorted((whole / "train").iterdir()):
+        images = sorted(origin.iterdir())
+        random.Random(origin.name).shuffle(images)
+        for number, image in enumerate(images):
+            is_labelled = number < data["labelled"]
+            place = Path("train", origin.name) if is_labelled else Path("unlabelled")
+            _link(folder / place / f"{origin.name}-{image.name}", image)
+    return folder
+
+
+def _link(link: Path, target: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(target)
 
 
 def _write_digits(folder: Path) -> None:

@@ -74,10 +74,12 @@ def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Con
     flags = {"distiller": "none", **experiment["flags"], **own}
     if flags["distiller"] != "none":
         flags = {**flags, **experiment.get("teach", {}), **own}
-    needs: list[Key] = []
+    data, needs = experiment["data"], list[Key]()
 
     def resolve(match: re.Match[str]) -> str:
         target = match[1]
+        if target == "data":
+            return f"${data_name(data)}"
         if target in matrix["weights"]:
             entry = matrix["weights"][target]
             if entry["file"] in weights:
@@ -89,7 +91,6 @@ def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Con
         needs.append(needed)
         return f"$RUNS/{where}/{_folder(*needed[1:])}/{names.STUDENT}"
 
-    data = experiment["data"]
     words = ["train" if flags["distiller"] == "none" else "distill"]
     words.append("digits" if data == "digits" else f"${data_name(data)}")
     for flag, value in flags.items():
@@ -104,9 +105,14 @@ def _folder(method: str, seed: int) -> str:
 
 
 def data_name(data: str | dict[str, Any]) -> str:
-    """Returns the variable that stands for a data folder: CIFAR10, or CIFAR10_5 for a part."""
+    """Returns the variable that stands for a data folder.
+
+    `CIFAR10`, `CIFAR10_5` for five of its classes, `CIFAR10_500_LABELLED` for 500 labels a class.
+    """
     if isinstance(data, str):
         return data.upper()
+    if "labelled" in data:
+        return f"{data['of'].upper()}_{data['labelled']}_LABELLED"
     return f"{data['of'].upper()}_{len(data['classes'])}"
 
 
