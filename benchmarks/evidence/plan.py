@@ -94,7 +94,9 @@ def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Con
     words = ["train" if flags["distiller"] == "none" else "distill"]
     words.append("digits" if data == "digits" else f"${data_name(data)}")
     for flag, value in flags.items():
-        words += [f"--{flag}", _NAME.sub(resolve, str(value))]
+        if value is None:  # takes back a flag of the experiment
+            continue
+        words += [f"--{flag}"] if value is True else [f"--{flag}", _NAME.sub(resolve, str(value))]
     words += ["--seed", str(seed), "--output", f"$RUNS/{name}"]
     words += ["--experiment", _folder(method, seed), "--tensorboard", "0", "--resume", "auto"]
     return Job(name, method, seed, experiment["tier"], tuple(words), tuple(needs))
