@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mgd.data import load_digits, load_splits
+from mgd.data import load_digits, load_splits, write_few_labels
+from mgd.data.decode import decode
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +50,38 @@ def test_the_word_is_the_data_set_unless_it_is_a_folder(image_folder, monkeypatc
     image_folder.rename(image_folder.with_name("digits"))
     monkeypatch.chdir(image_folder.parent)
     assert load_splits("digits").classes == ["nought", "one", "two"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("digits")
+    write_few_labels(root)
+    return root
+
+
+def numbers(folder):
+    return sorted(path.stem for path in folder.rglob("*.png"))
+
+
+def test_teacher_and_student_share_no_image_to_train_on(folders):
+    teacher, student = folders / "teacher", folders / "student"
+    parts = [teacher / "train", student / "train", folders / "unlabelled", student / "valid"]
+    found = [number for part in parts for number in numbers(part)]
+    assert [len(numbers(part)) for part in parts] == [500, 200, 497, 600]
+    assert len(set(found)) == len(found) == 1797
+    assert numbers(teacher / "valid") == numbers(student / "valid")
+
+
+def test_the_written_images_are_the_scans_in_folders_of_their_class(folders, scans):
+    images, labels = scans
+    for path in [*(folders / "student" / "train").rglob("*.png")][:20]:
+        assert path.parent.name == str(labels[int(path.stem)])
+        scan = torch.from_numpy(images[int(path.stem)].copy())  # cut off, not rounded
+        assert (decode(str(path)).int() - scan).abs().max() <= 1
+
+
+def test_the_images_to_test_on_are_those_of_load_digits(folders, digits):
+    tested = load_splits(folders / "student").valid
+    assert sorted(bytes(tested.image(i)[0].numpy()) for i in range(600)) == sorted(
+        bytes(digits.test.image(i)[0].numpy()) for i in range(600)
+    )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mgd.data.decode import BitDepth
-from mgd.data.digits import load_digits
+from mgd.data.digits import load_digits, write_few_labels
 from mgd.data.folder import find_images, load_folder
 from mgd.data.splits import Splits
 from mgd.data.unlabelled import load_label_free, load_unlabelled, seen_elsewhere
@@ -18,6 +18,7 @@ __all__ = [
     "load_splits",
     "load_unlabelled",
     "seen_elsewhere",
+    "write_few_labels",
 ]
 
 DIGITS = "digits"

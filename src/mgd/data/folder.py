@@ -16,8 +16,17 @@ from mgd.errors import InputError
 logger = logging.getLogger(__name__)
 
 
+_KEPT_BYTES = 16 * 1024
+"""The largest image that is kept in memory once decoded: 64 x 64 px and a little more."""
+_KEPT_BYTES_TOGETHER = 256 * 1024**2
+"""How much all kept images of a split take at most, in each process that loads images."""
+
+
 class FolderSplit(Split):
     """Image files with labels. An image is decoded only when it is asked for.
+
+    Small images are decoded once and kept: opening such a file takes as long as all that is done
+    with the image afterwards.
 
     Args:
         files: Path and class number of each image; -1 where there is none.
@@ -27,6 +36,8 @@ class FolderSplit(Split):
     def __init__(self, files: Sequence[tuple[str, int]], bit_depth: BitDepth = "auto"):
         self.files, self.bit_depth = files, bit_depth
         self.labels = [label for _, label in files]
+        self._kept: dict[int, Tensor] = {}
+        self._room = _KEPT_BYTES_TOGETHER
 
     def image(self, index: int) -> Tensor:
         """Decodes one image to uint8 RGB, (3, H, W).
@@ -34,7 +45,13 @@ class FolderSplit(Split):
         Raises:
             InputError: As `decode`; the message names the file.
         """
-        return decode(self.files[index][0], self.bit_depth)
+        if (kept := self._kept.get(index)) is not None:
+            return kept
+        image = decode(self.files[index][0], self.bit_depth)
+        if image.nbytes <= min(_KEPT_BYTES, self._room):
+            self._kept[index] = image
+            self._room -= image.nbytes
+        return image
 
     def name(self, index: int) -> str:
         """Returns the file's path."""

@@ -175,6 +175,8 @@ def _trainer(
 
     num_steps = pipeline.train_batches.num_batches
     task = build_task(config, classifiers, pipeline.example(), num_steps, images)
+    for note in task.notes():
+        reporter.message(note)
     try:
         return Trainer(fabric, config, pipeline, task, reporter, path)
     except Exception:

@@ -14,10 +14,12 @@ FEWEST_ELEMENTS = 4_000
 """With fewer weighted elements an image, each would pull harder than the label at the published
 weight, so the weight falls in proportion; measured, docs/method.md."""
 
+Weight = float | Literal["auto"]
+
 
 def feature_weights(
     elements: Sequence[int],
-    feature_weight: float | Literal["auto"] = "auto",
+    feature_weight: Weight = "auto",
     loss_factor: float | None = None,
 ) -> list[float]:
     """Returns the weight of each point's loss, which is a sum over its elements.
@@ -43,16 +45,51 @@ def feature_weights(
         >>> feature_weights([1000, 500], loss_factor=1e4)
         [5e-05, 0.0001]
     """
-    shares = point_weights(len(elements)).tolist()
+    shares, total = _weighed(elements)
     if loss_factor is not None:
         if not loss_factor > 0:
             raise InputError(f"`loss_factor` (={loss_factor}) must be above 0, or None")
         return [share / loss_factor for share in shares]
     if not elements:
         return []
-    total = sum(share * count for share, count in zip(shares, elements, strict=True))
     if feature_weight == "auto":
         feature_weight = PUBLISHED_WEIGHT * min(1.0, total / FEWEST_ELEMENTS)
     if isinstance(feature_weight, str) or not feature_weight >= 0:
         raise InputError(f"`feature_weight` (={feature_weight}) must be at least 0, or 'auto'")
     return [share * feature_weight / total for share in shares]
+
+
+def logit_weight(elements: Sequence[int], kd_weight: Weight = "auto") -> float:
+    """Returns the weight of the loss on the logits beside that of the features.
+
+    "auto" is `1 - E / 4000`, at least 0, with `E` as in `feature_weights`: what the automatic
+    weight of the features takes away where there are few, the logits get. Where there are many,
+    the loss on the logits is left out, because there it takes accuracy away; docs/method.md has
+    the measurements.
+
+    Args:
+        elements: Of one image that each point compares, from input to output; none without points.
+        kd_weight: At least 0.
+
+    Raises:
+        InputError: For a weight out of range.
+
+    Example:
+        >>> from mgd.method.weights import logit_weight
+        >>> logit_weight([1000, 500]), logit_weight([100_000, 50_000]), logit_weight([])
+        (0.75, 0.0, 1.0)
+    """
+    if kd_weight == "auto":
+        return max(0.0, 1.0 - _weighed(elements)[1] / FEWEST_ELEMENTS)
+    if isinstance(kd_weight, str) or not kd_weight >= 0:
+        raise InputError(
+            f"`kd_weight` (={kd_weight}) must be at least 0; 0 leaves KD out, and 'auto' does so "
+            "where there are many features"
+        )
+    return kd_weight
+
+
+def _weighed(elements: Sequence[int]) -> tuple[list[float], float]:
+    """Returns the share of each point, and `E`."""
+    shares = point_weights(len(elements)).tolist()
+    return shares, sum(share * count for share, count in zip(shares, elements, strict=True))

@@ -34,14 +34,14 @@ def draw_curves(runs: Sequence[Run]) -> bytes:
         if any(epoch.valid_is_agreement for epoch in members[0].epochs):
             name += " (agreement with the teacher)"
         colour = colours[index % len(colours)]
-        axes.plot(numbers, [statistics.fmean(e) for e in epochs], label=_plain(name), color=colour)
+        axes.plot(numbers, [statistics.fmean(e) for e in epochs], label=plain(name), color=colour)
         axes.fill_between(
             numbers, [min(e) for e in epochs], [max(e) for e in epochs], color=colour, alpha=0.07
         )
     axes.set(xlabel="epoch", ylabel="validation accuracy, %")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2, loc="lower right")
-    return _png(figure)
+    return png(figure)
 
 
 def draw_matching(run: Run) -> bytes:
@@ -70,17 +70,23 @@ def draw_matching(run: Run) -> bytes:
             ylabel="student channel",
         )
         axes.set_title(
-            _plain(
+            plain(
                 f"{point.teacher} → {point.student}: distance "
                 f"{point.first_cost:.2f} → {point.cost_after:.2f}"
             ),
             fontsize=9,
         )
         axes.grid(alpha=0.2)
-    return _png(figure)
+    return png(figure)
 
 
-def _plain(text: str) -> str:
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """Returns an empty figure of a size in inches, and its axes."""
+    figure, axes = _pyplot().subplots(figsize=(width, height), layout="constrained")
+    return figure, axes
+
+
+def plain(text: str) -> str:
     """Keeps matplotlib from reading a `$` as mathematics and from failing on bytes of no UTF-8."""
     return text.encode(errors="replace").decode().replace("$", r"\$")
 
@@ -98,7 +104,8 @@ def _pyplot() -> Any:
     return plt
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """Returns a figure as a PNG file, and closes it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     _pyplot().close(figure)

@@ -28,7 +28,8 @@ class Progress:
         Args:
             scores: Of the student, on the images that choose the epoch.
         """
-        is_best = scores.top1 > self.best["top1"]
+        # On few images epochs are often equal; the later one has learned from more.
+        is_best = scores.top1 >= self.best["top1"]
         if is_best:
             self.best = {"epoch": self.epoch, "top1": scores.top1, "top5": scores.top5}
         self.epoch, self.step = self.epoch + 1, 0

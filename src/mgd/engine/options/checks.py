@@ -88,7 +88,7 @@ def _weights(networks: NetworkConfig, output: OutputConfig) -> Iterator[str]:
 
 
 def _labels(data: DataConfig, distillation: DistillationConfig) -> Iterator[str]:
-    has_kd = distillation.distiller == "kd" or distillation.mgd_with_kd == 1
+    has_kd = distillation.asks_for_logits
     if data.unlabelled_batch and not data.unlabelled:
         yield f"`unlabelled_batch` (={data.unlabelled_batch}) has no effect without `unlabelled`"
     if (data.unlabelled or data.label_free) and distillation.distiller == "none":

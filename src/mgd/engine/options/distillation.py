@@ -34,8 +34,11 @@ class DistillationConfig(Group):
         least=0,
         brief="epochs between updates of the matching",
     )
-    mgd_with_kd: Switch = option(
-        0, "1: add the loss on the logits to that of mgd", brief="1: add the loss on the logits"
+    mgd_with_kd: Switch | None = option(
+        None,
+        "1: add the loss on the logits to that of the features; 0: do not; default: only with "
+        "--unlabelled, at the weight that --kd-weight says",
+        brief="1: add the loss on the logits",
     )
     mgd_images: int = option(
         20_000, "number of training images that an update of the matching uses", least=1
@@ -88,6 +91,16 @@ class DistillationConfig(Group):
     dkd_beta: float = option(
         8.0, "weight of the classes other than the label's, for --kd dkd", least=0
     )
-    kd_weight: float = option(
-        1.0, "weight of the loss on the logits", least=0, brief="weight of the loss on the logits"
+    kd_weight: float | Literal["auto"] = option(
+        "auto",
+        "weight of the loss on the logits. auto: 1 where it is asked for (--distiller kd, "
+        "--mgd-with-kd 1); else, with --unlabelled, between 1 where there are few features and 0 "
+        "where there are many",
+        least=0,
+        brief="weight of the loss on the logits",
     )
+
+    @property
+    def asks_for_logits(self) -> bool:
+        """Whether the student is to learn from the teacher's logits, whatever else there is."""
+        return self.distiller == "kd" or (self.distiller != "none" and self.mgd_with_kd == 1)

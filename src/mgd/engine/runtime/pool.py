@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
@@ -11,7 +13,7 @@ def one_thread_pool(processes: int, silenced: int = logging.NOTSET) -> ProcessPo
     """Returns a pool whose processes run torch on one CPU thread each.
 
     Runs side by side would wait for each other's threads otherwise. Processes are spawned: a fork
-    can hang once torch has used its threads.
+    can hang once torch has used its threads. If this process is killed, they end too.
 
     Args:
         processes: Number of processes, at least 1.
@@ -31,3 +33,12 @@ def one_thread_pool(processes: int, silenced: int = logging.NOTSET) -> ProcessPo
 def _start(silenced: int) -> None:
     torch.set_num_threads(1)
     logging.disable(silenced)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process once its parent is dead; a pool's process would work on for hours."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is the process of a pool
+    parent.join()
+    os._exit(1)

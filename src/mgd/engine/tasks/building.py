@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mgd.engine.options.config import RunConfig, read_yaml
 from mgd.engine.runtime.sync_bn import synchronize
 from mgd.engine.tasks.classifiers import Classifiers
-from mgd.engine.tasks.distillation import DistillationTask, Images
+from mgd.engine.tasks.distillation import DistillationTask, Images, chooses_logits
 from mgd.engine.tasks.folding import fold_batch_norms
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.engine.tasks.task import Task
@@ -18,6 +18,7 @@ from mgd.engine.tasks.trial import try_networks
 from mgd.errors import InputError
 from mgd.inside import PairLike, points_from_plain
 from mgd.method.distiller import Distiller
+from mgd.method.weights import Weight
 from mgd.models.pairs import known_points
 from mgd.views import Preprocess, View
 
@@ -45,6 +46,8 @@ def build_task(
         if config.devices.compile:
             student.network.compile()
         return SupervisedTask(classifiers)
+    if teacher.no_answers:
+        config = config.replace(mgd_with_kd=0)
     distiller = build_distiller(
         config,
         teacher.network,
@@ -81,7 +84,6 @@ def build_distiller(
         InputError: As `mgd.Distiller`, and for a file of points that cannot be read.
     """
     options, devices = config.distillation, config.devices
-    with_kd = options.distiller == "kd" or options.mgd_with_kd == 1
     distiller = Distiller(
         teacher,
         student,
@@ -89,7 +91,7 @@ def build_distiller(
         points=choose_points(config, teacher, student),
         reducer=options.mgd_reducer,
         feature_weight=options.feature_weight,
-        kd_weight=options.kd_weight if with_kd else 0.0,
+        kd_weight=_kd_weight(config),
         kd_temperature=options.kd_temperature,
         kd=options.kd,
         dkd_beta=options.dkd_beta,
@@ -109,6 +111,14 @@ def build_distiller(
     if devices.compile:
         compile_networks(distiller)
     return distiller
+
+
+def _kd_weight(config: RunConfig) -> Weight:
+    """Returns the weight of the loss on the logits, "auto" where the features shall decide."""
+    options = config.distillation
+    if options.asks_for_logits:
+        return 1.0 if options.kd_weight == "auto" else options.kd_weight
+    return options.kd_weight if chooses_logits(config) else 0.0
 
 
 def compile_networks(distiller: Distiller, backend: str = "inductor") -> None:

@@ -138,17 +138,13 @@ def build_classifiers(
         return Classifiers(student, None, order)
     teacher = _teacher(config, order, student.view, augment, device)
     _to(teacher.network, device, config)
-    if teacher.no_answers and (config.output.evaluate or _asks_for_logits(config)):
+    if teacher.no_answers and (config.output.evaluate or config.distillation.asks_for_logits):
         raise InputError(
             f"the teacher {teacher.name} ({teacher.weights}) cannot answer: {teacher.no_answers}; "
             "train it on this data first (mgd train), or let its features alone teach: "
             "`distiller=mgd` without `mgd_with_kd`"
         )
     return Classifiers(student, teacher, order)
-
-
-def _asks_for_logits(config: RunConfig) -> bool:
-    return config.distillation.distiller == "kd" or config.distillation.mgd_with_kd == 1
 
 
 def _student(

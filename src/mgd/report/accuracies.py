@@ -1,0 +1,63 @@
+"""A picture of accuracies: methods below each other, one colour for each way to train them."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from mgd.report.figures import new_figure, plain, png
+
+_COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7")  # Okabe and Ito: for colour-blind eyes too
+
+
+def draw_accuracies(
+    series: Mapping[str, Mapping[str, Sequence[float]]], marks: Mapping[str, float]
+) -> bytes:
+    """Draws a small dot for each run, and a large one for the mean of a method's runs.
+
+    Args:
+        series: For each way to train, such as "100 labels", the accuracies of each method's runs
+            in percent. Methods are the rows, in the order in which they come up first.
+        marks: Accuracies to draw as vertical lines, such as the teacher's, by their names.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        InputError: If matplotlib is not installed.
+    """
+    rows = list(dict.fromkeys(method for methods in series.values() for method in methods))
+    figure, axes = new_figure(width=9, height=1.4 + 0.45 * len(rows))
+    for number, (name, methods) in enumerate(series.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        lift = 0.22 * ((len(series) - 1) / 2 - number)  # beside each other, not one over another
+        for method, values in methods.items():
+            height = rows.index(method) - lift
+            axes.scatter(values, [height] * len(values), s=14, color=colour, alpha=0.45)
+            mean = statistics.fmean(values)
+            axes.scatter([mean], [height], s=90, color=colour, edgecolor="white", zorder=3)
+            axes.annotate(
+                f"{mean:.1f}",
+                (max(values), height),
+                textcoords="offset points",
+                xytext=(8, -3.5),
+                fontsize=9,
+                color=colour,
+            )
+        axes.scatter([], [], s=90, color=colour, label=plain(name))
+    for name, value in marks.items():
+        axes.axvline(value, color="#444444", linestyle="--", linewidth=1)
+        axes.annotate(
+            plain(f"{name} {value:.1f}"),
+            (value, 1),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            xytext=(0, 4),
+            ha="center",
+            fontsize=9,
+        )
+    axes.set_yticks(range(len(rows)), [plain(row) for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("accuracy on test images, %")
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(series), frameon=False)
+    return png(figure)
