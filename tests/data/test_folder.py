@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,3 +186,33 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, excess):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(10_000 / excess))
     with pytest.raises(InputError, match=r"cannot read image '.*bomb\.png' .*bomb"):
         decode(tmp_path / "bomb.png")
+
+
+def test_a_small_image_is_decoded_once(image_folder, monkeypatch):
+    split = load_splits(image_folder).train
+    first = split.image(0)
+    monkeypatch.setattr("mgd.data.folder.decode", lambda *given: pytest.fail(f"decoded {given}"))
+    assert (split.image(0) == first).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "room", "again"),
+    [(8, 10_000, []), (8, 3 * 8 * 8, ["1"]), (128, 10**9, ["0", "1"])],
+)
+def test_a_large_image_and_one_too_many_are_decoded_again(tmp_path, monkeypatch, size, room, again):
+    monkeypatch.setattr("mgd.data.folder._KEPT_BYTES_TOGETHER", room)
+    files = [(str(tmp_path / f"{number}.png"), 0) for number in range(2)]
+    for number, (path, _) in enumerate(files):
+        Image.new("RGB", (size, size), (number, 0, 0)).save(path)
+    split = FolderSplit(files)
+    assert [int(split.image(i).amax()) for i in (0, 1)] == [0, 1]
+    asked = []
+
+    def decode(path, bit_depth):
+        asked.append(Path(path).stem)
+        return torch.zeros(3, size, size, dtype=torch.uint8)
+
+    monkeypatch.setattr("mgd.data.folder.decode", decode)
+    for index in (0, 1):
+        split.image(index)
+    assert asked == again

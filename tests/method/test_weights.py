@@ -22,14 +22,14 @@ def test_the_automatic_weights_are_two_sides_of_one_share(elements):
     assert together / 20 + logit_weight(elements) == pytest.approx(1.0)
 
 
-def test_a_given_weight_is_taken(elements=(10, 10)):
-    assert logit_weight(elements, 0.3) == 0.3
-    assert logit_weight(elements, 0) == 0
+def test_a_given_weight_is_taken():
+    assert logit_weight([10, 10], 0.3) == 0.3
+    assert logit_weight([10, 10], 0) == 0
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan")])
 def test_a_weight_out_of_range_is_refused(weight):
-    with pytest.raises(mgd.InputError, match="`kd_weight` .* must be at least 0"):
+    with pytest.raises(mgd.InputError, match=r"`kd_weight` .* must be at least 0"):
         logit_weight([10], weight)
 
 

@@ -76,7 +76,7 @@ def test_a_base_run_leaves_a_whole_folder(fast_run):
 def test_the_result_is_of_the_best_epoch_on_the_test_part(fast_run, few_digits):
     outcome = train(fast_run)
     rows = rows_of(outcome.folder)
-    best = max(rows, key=lambda row: float(row["valid_top1"]))
+    best = max(reversed(rows), key=lambda row: float(row["valid_top1"]))
     result = json.loads((outcome.folder / "result.json").read_text())
     assert result["best_epoch"] == outcome.best["epoch"] == int(best["epoch"])
     assert result["valid_top1"] == float(best["valid_top1"])

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -287,3 +288,38 @@ def test_the_balance_is_said_once(config):
     heard = Heard()
     train(config, heard)
     assert sum(text.startswith("shares of the loss: ") for text in heard.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "has_kd", "said"),
+    [
+        ({}, True, ["the logits teach too, at weight 0.97: there are few features to follow"]),
+        ({"size": 64}, False, ["the features teach without the logits: there are many (see "
+                               "--mgd-with-kd)"]),
+        ({"size": 64, "kd_weight": 0.5}, True, []),
+        ({"size": 64, "mgd_with_kd": 1}, True, []),
+        ({"mgd_with_kd": 0}, False, []),
+        ({"unlabelled": ()}, False, []),
+    ],
+)  # fmt: skip
+def test_images_without_labels_decide_by_the_features_whether_the_logits_teach(
+    config, more, options, has_kd, said
+):
+    heard = Heard()
+    options = {"mgd_with_kd": None, "unlabelled": (str(more),), "epochs": 1, **options}
+    outcome = train(config.replace(**options), heard)
+    (row,) = rows_of(outcome.folder)
+    assert ("loss_kd" in row) == has_kd
+    assert [line for line in heard.messages if "logits" in line and "shares" not in line] == said
+
+
+def test_a_teacher_of_other_classes_teaches_by_its_features_alone(config, more, label_free):
+    for part in ("train", "valid"):
+        folder = Path(config.data.data) / part
+        (folder / "two").rename(folder / "a pair")
+    options = {"mgd_with_kd": None, "unlabelled": (str(more),), "epochs": 1}
+    names = {name: getattr(label_free.networks, name) for name in ("teacher", "teacher_resume")}
+    outcome = train(config.replace(**options, **names, use_pretrained=None))
+    (row,) = rows_of(outcome.folder)
+    assert "loss_kd" not in row
+    assert float(row["loss_mgd_1"]) > 0

@@ -12,10 +12,12 @@ class Progress:
 
     Args:
         epoch: The first epoch, counted from 0.
+        keeps_last: Whether each epoch counts as better than those before it.
     """
 
-    def __init__(self, epoch: int = 0):
+    def __init__(self, epoch: int = 0, keeps_last: bool = False):
         self.epoch, self.step = epoch, 0
+        self._keeps_last = keeps_last
         self.forget_best()
 
     def forget_best(self) -> None:
@@ -29,7 +31,7 @@ class Progress:
             scores: Of the student, on the images that choose the epoch.
         """
         # On few images epochs are often equal; the later one has learned from more.
-        is_best = scores.top1 >= self.best["top1"]
+        is_best = self._keeps_last or scores.top1 >= self.best["top1"]
         if is_best:
             self.best = {"epoch": self.epoch, "top1": scores.top1, "top5": scores.top5}
         self.epoch, self.step = self.epoch + 1, 0

@@ -60,7 +60,8 @@ class Trainer:
         self.scheduler = build_scheduler(optimizer, config.schedule, self.num_steps)
         task.setup(fabric)
         self.optimizer = cast("Optimizer", fabric.setup_optimizers(optimizer))  # one gives one
-        self.progress = Progress(config.schedule.start_epoch)
+        schedule = config.schedule
+        self.progress = Progress(schedule.start_epoch, schedule.keep_epoch == "last")
         # Several ranks would have to agree on a step to stop at; they go on from the last save.
         self.stop = StopSignals(active=fabric.world_size == 1)
         self.meter = TermMeter(task.terms).to(pipeline.device)

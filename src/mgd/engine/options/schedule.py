@@ -61,6 +61,13 @@ class ScheduleConfig(Group):
         "for the device)",
     )
 
+    keep_epoch: Literal["best", "last"] = option(
+        "best",
+        "epoch whose weights are the result. best: the one with the highest accuracy on the "
+        "validation images, of equal ones the later; last: the last, which needs no such images "
+        "to be chosen by: for few of them, and a learning rate that falls to 0",
+    )
+
     @property
     def warmup_length(self) -> int:
         """Epochs of warm-up that there are."""
