@@ -203,8 +203,8 @@ def _print(console: Console, by_length: Mapping[int, Sequence[Run]], teacher: Ru
             cells = dict(zip(HEADINGS, summary.cells(), strict=True))
             row = rows.setdefault(summary.group, [])
             row += [cells[name] for name in ("Acc@1, %", "gap", "seconds")]
-    for group, cells in rows.items():
-        table.add_row(group, *cells)
+    for group, row in rows.items():
+        table.add_row(group, *row)
     for note in (*NOTES, _told(teacher)):
         console.print(note, highlight=False)
     console.print(table)

@@ -34,7 +34,7 @@ from mgd.engine.loop.runlog import Reporter, RunLog
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
-from mgd.engine.tasks.building import build_task
+from mgd.engine.tasks.building import build_task, choose_logits
 from mgd.engine.tasks.classes import teachers_classes
 from mgd.engine.tasks.classifiers import (
     Classifiers,
@@ -174,9 +174,13 @@ def _trainer(
         return reporter.watch("matching channels")(pipeline.tracked_images(), number)
 
     num_steps = pipeline.train_batches.num_batches
-    task = build_task(config, classifiers, pipeline.example(), num_steps, images)
-    for note in task.notes():
+    chosen, note = config, ""
+    if classifiers.teacher is not None:
+        labels_per_class = len(pipeline.splits.train) / len(classifiers.classes)
+        chosen, note = choose_logits(config, classifiers.teacher, labels_per_class)
+    if note:
         reporter.message(note)
+    task = build_task(chosen, classifiers, pipeline.example(), num_steps, images)
     try:
         return Trainer(fabric, config, pipeline, task, reporter, path)
     except Exception:

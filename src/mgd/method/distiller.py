@@ -11,7 +11,7 @@ from jaxtyping import Num
 from torch import Tensor, nn
 
 from mgd.errors import InputError
-from mgd.inside import PairLike, TappedModel, evaluating
+from mgd.inside import PairLike, TappedModel, evaluating, logits_of
 from mgd.method.choices import choose_pairs, make_points
 from mgd.method.given import check_apart, make_preprocess
 from mgd.method.learner import Distilled, Guidance, Learner
@@ -19,7 +19,7 @@ from mgd.method.logit_term import LogitTerm
 from mgd.method.matcher import MatchingReport
 from mgd.method.point import DistillationPoints
 from mgd.method.teacher import FrozenTeacher
-from mgd.method.weights import Weight, feature_weights, logit_weight
+from mgd.method.weights import feature_weights
 from mgd.views import View
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Distiller(nn.Module):
             "auto" is 20, and less below 4 000 elements; see `mgd.method.weights`. The best value
             differs between data sets by a factor of 10: try 3, 10, 30 on validation images.
         kd_weight: Weight of the loss on the logits, at least 0. 0 leaves it out; then the outputs
-            of the networks may be anything. "auto": 1 with few features, 0 with many.
+            of the networks may be anything.
         kd_temperature: Divides the logits, above 0.
         kd: The loss on the logits, a name in `mgd.LOGIT_LOSSES`; "dkd" needs `labels`.
         dkd_beta: As in `mgd.decoupled_kd`.
@@ -58,7 +58,7 @@ class Distiller(nn.Module):
         solver: A name in `mgd.SOLVERS`, as in `mgd.assign`.
         method: "mgd", or a baseline at the same points: "ofd", "fitnet"; see
             `mgd.method.baselines`.
-        teacher_precision: Type of the teacher's arithmetic, such as `torch.bfloat16`; default:
+        teacher_precision: Type of the teacher's arithmetic, such as `torch.bfloat16`. `None` is
             that of the autocast around the forward.
         teacher_view, student_view: How each network sees an image. Then all images that the
             distiller is given are RGB crops that are not normalised, uint8 or from 0 to 1, and
@@ -92,8 +92,8 @@ class Distiller(nn.Module):
         points: Literal["auto"] | Sequence[PairLike] = "auto",
         reducer: str = "amp",
         *,
-        feature_weight: Weight = "auto",
-        kd_weight: Weight = 0.0,
+        feature_weight: float | Literal["auto"] = "auto",
+        kd_weight: float = 0.0,
         kd_temperature: float = 1.5,
         kd: str = "kd",
         dkd_beta: float = 8.0,
@@ -106,6 +106,8 @@ class Distiller(nn.Module):
         teacher_output: Callable[[Any], Tensor] | None = None,
     ):
         super().__init__()
+        logit_term = LogitTerm(kd, kd_temperature, kd_weight, dkd_beta, teacher_output or logits_of)
+        logit_term.check()
         to_teacher = make_preprocess("teacher", teacher_view, example)
         to_student = make_preprocess("student", student_view, example)
         seen = to_teacher(example), to_student(example)
@@ -116,8 +118,6 @@ class Distiller(nn.Module):
         made = make_points(pairs, method, reducer, solver).to(example.device)
         elements = [point.num_elements for point in made]
         weights = feature_weights(elements, feature_weight, loss_factor)
-        kd_weight = logit_weight(elements, kd_weight)
-        logit_term = LogitTerm(kd, kd_temperature, kd_weight, dkd_beta, teacher_output).checked()
         tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
         self._example_size = example.shape[-2:]
         self.frozen_teacher = FrozenTeacher(teacher, tapped[0], to_teacher, teacher_precision)

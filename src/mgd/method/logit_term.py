@@ -22,12 +22,11 @@ class LogitTerm(NamedTuple):
     temperature: float = 1.5
     weight: float = 0.0
     dkd_beta: float = 8.0
-    teacher_output: Callable[[Any], Tensor] | None = None
-    """Turns what the teacher returns into logits (B, K) of the student's classes; `None` is
-    `mgd.logits_of`."""
+    teacher_output: Callable[[Any], Tensor] = logits_of
+    """Turns what the teacher returns into logits (B, K) of the student's classes."""
 
-    def checked(self) -> "LogitTerm":
-        """Returns itself, once names and ranges are found right.
+    def check(self) -> None:
+        """Checks the names and ranges.
 
         Raises:
             InputError: For a value that cannot be used.
@@ -36,7 +35,8 @@ class LogitTerm(NamedTuple):
             raise InputError(f"unknown `kd` '{self.kd}'; choose one of {', '.join(LOGIT_LOSSES)}")
         if not self.temperature > 0:
             raise InputError(f"`kd_temperature` (={self.temperature}) must be above 0")
-        return self
+        if not self.weight >= 0:
+            raise InputError(f"`kd_weight` (={self.weight}) must be at least 0; 0 leaves KD out")
 
     def logits(self, student: Any, teacher: Any) -> tuple[Tensor, Tensor]:
         """Returns the logits (B, K) in what the two networks returned.
@@ -45,7 +45,7 @@ class LogitTerm(NamedTuple):
             InputError: If these are not scores of the same classes, of which there are two or more.
         """
         try:
-            scores = logits_of(student), (self.teacher_output or logits_of)(teacher)
+            scores = logits_of(student), self.teacher_output(teacher)
         except InputError as error:
             raise InputError(f"{_SOFTMAX}, but {error}; or set `kd_weight` to 0") from error
         ours, theirs = map(_shape, scores)

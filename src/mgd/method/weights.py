@@ -14,12 +14,14 @@ FEWEST_ELEMENTS = 4_000
 """With fewer weighted elements an image, each would pull harder than the label at the published
 weight, so the weight falls in proportion; measured, docs/method.md."""
 
-Weight = float | Literal["auto"]
+ENOUGH_LABELS = 100
+"""Labelled images of a class from which on the last layer needs no help of the teacher's logits;
+measured, docs/method.md."""
 
 
 def feature_weights(
     elements: Sequence[int],
-    feature_weight: Weight = "auto",
+    feature_weight: float | Literal["auto"] = "auto",
     loss_factor: float | None = None,
 ) -> list[float]:
     """Returns the weight of each point's loss, which is a sum over its elements.
@@ -45,13 +47,14 @@ def feature_weights(
         >>> feature_weights([1000, 500], loss_factor=1e4)
         [5e-05, 0.0001]
     """
-    shares, total = _weighed(elements)
+    shares = point_weights(len(elements)).tolist()
     if loss_factor is not None:
         if not loss_factor > 0:
             raise InputError(f"`loss_factor` (={loss_factor}) must be above 0, or None")
         return [share / loss_factor for share in shares]
     if not elements:
         return []
+    total = sum(share * count for share, count in zip(shares, elements, strict=True))
     if feature_weight == "auto":
         feature_weight = PUBLISHED_WEIGHT * min(1.0, total / FEWEST_ELEMENTS)
     if isinstance(feature_weight, str) or not feature_weight >= 0:
@@ -59,37 +62,20 @@ def feature_weights(
     return [share * feature_weight / total for share in shares]
 
 
-def logit_weight(elements: Sequence[int], kd_weight: Weight = "auto") -> float:
+def logit_weight(labels_per_class: float) -> float:
     """Returns the weight of the loss on the logits beside that of the features.
 
-    "auto" is `1 - E / 4000`, at least 0, with `E` as in `feature_weights`: what the automatic
-    weight of the features takes away where there are few, the logits get. Where there are many,
-    the loss on the logits is left out, because there it takes accuracy away; docs/method.md has
-    the measurements.
+    `1 - n / 100`, at least 0, for n labelled images of a class. The features teach all layers but
+    the last. With few labels the last layer learns from the teacher's logits. With many it learns
+    more from the labels, and the loss on the logits takes accuracy away; `docs/method.md` has the
+    measurements.
 
     Args:
-        elements: Of one image that each point compares, from input to output; none without points.
-        kd_weight: At least 0.
-
-    Raises:
-        InputError: For a weight out of range.
+        labels_per_class: Labelled training images for each class, on average; at least 0.
 
     Example:
         >>> from mgd.method.weights import logit_weight
-        >>> logit_weight([1000, 500]), logit_weight([100_000, 50_000]), logit_weight([])
-        (0.75, 0.0, 1.0)
+        >>> logit_weight(0), logit_weight(10), logit_weight(450)
+        (1.0, 0.9, 0.0)
     """
-    if kd_weight == "auto":
-        return max(0.0, 1.0 - _weighed(elements)[1] / FEWEST_ELEMENTS)
-    if isinstance(kd_weight, str) or not kd_weight >= 0:
-        raise InputError(
-            f"`kd_weight` (={kd_weight}) must be at least 0; 0 leaves KD out, and 'auto' does so "
-            "where there are many features"
-        )
-    return kd_weight
-
-
-def _weighed(elements: Sequence[int]) -> tuple[list[float], float]:
-    """Returns the share of each point, and `E`."""
-    shares = point_weights(len(elements)).tolist()
-    return shares, sum(share * count for share, count in zip(shares, elements, strict=True))
+    return max(0.0, 1.0 - labels_per_class / ENOUGH_LABELS)

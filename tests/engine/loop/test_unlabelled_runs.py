@@ -20,11 +20,13 @@ from mgd.engine.loop.trainer import Trainer
 from mgd.engine.measure import evaluate_networks
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
+from mgd.engine.tasks.building import choose_logits
+from mgd.engine.tasks.classifiers import Classifier
 from mgd.engine.tasks.task import cross_entropy, shared_weight
 from mgd.errors import InputError
 from mgd.report.summary import summarize
 from mgd.runfolder import read_run
-from mgd.views import Preprocess
+from mgd.views import Preprocess, View
 
 CLASSES = ["nought", "one", "two"]
 
@@ -291,26 +293,37 @@ def test_the_balance_is_said_once(config):
 
 
 @pytest.mark.parametrize(
-    ("options", "has_kd", "said"),
+    ("options", "labels", "weight", "said"),
     [
-        ({}, True, ["the logits teach too, at weight 0.97: there are few features to follow"]),
-        ({"size": 64}, False, ["the features teach without the logits: there are many (see "
-                               "--mgd-with-kd)"]),
-        ({"size": 64, "kd_weight": 0.5}, True, []),
-        ({"size": 64, "mgd_with_kd": 1}, True, []),
-        ({"mgd_with_kd": 0}, False, []),
-        ({"unlabelled": ()}, False, []),
+        ({}, 6, 0.94, "the logits teach too, at weight 0.94, with only 6 labels of a class"),
+        ({}, 450, 0, "the features teach without the logits, with 450 labels of a class (see "
+                     "--mgd-with-kd)"),
+        ({"kd_weight": 0.5}, 450, 0.5, ""),
+        ({"kd_weight": 0.0}, 6, 0, ""),
+        ({"mgd_with_kd": 1}, 450, 1, ""),
+        ({"mgd_with_kd": 0}, 6, 0, ""),
+        ({"mgd_with_kd": 0, "distiller": "kd"}, 450, 1, ""),
+        ({"unlabelled": ()}, 6, 0, ""),
     ],
 )  # fmt: skip
-def test_images_without_labels_decide_by_the_features_whether_the_logits_teach(
-    config, more, options, has_kd, said
-):
+def test_the_labels_decide_whether_the_logits_teach(config, options, labels, weight, said):
+    config = config.replace(**{"mgd_with_kd": None, "unlabelled": ("more",), **options})
+    teacher = Classifier("any", torch.nn.Identity(), View(), "", "")
+    chosen, line = choose_logits(config, teacher, labels)
+    assert (chosen.distillation.logit_weight, line) == (pytest.approx(weight), said)
+
+
+def test_a_run_says_that_its_logits_teach_and_keeps_the_options_as_given(config, more):
     heard = Heard()
-    options = {"mgd_with_kd": None, "unlabelled": (str(more),), "epochs": 1, **options}
-    outcome = train(config.replace(**options), heard)
-    (row,) = rows_of(outcome.folder)
-    assert ("loss_kd" in row) == has_kd
-    assert [line for line in heard.messages if "logits" in line and "shares" not in line] == said
+    folder = train(config.replace(mgd_with_kd=None, unlabelled=(str(more),)), heard).folder
+    assert "loss_kd" in rows_of(folder)[0]
+    assert sum("at weight 0.94, with only 6 labels" in line for line in heard.messages) == 1
+    options = read_run(folder).options
+    assert (options["mgd-with-kd"], options["kd-weight"]) == (None, "auto")
+    going_on = config.replace(
+        mgd_with_kd=None, unlabelled=(str(more),), epochs=3, resume="auto", experiment=folder.name
+    )
+    assert len(rows_of(train(going_on).folder)) == 3
 
 
 def test_a_teacher_of_other_classes_teaches_by_its_features_alone(config, more, label_free):

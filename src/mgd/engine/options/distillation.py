@@ -94,8 +94,8 @@ class DistillationConfig(Group):
     kd_weight: float | Literal["auto"] = option(
         "auto",
         "weight of the loss on the logits. auto: 1 where it is asked for (--distiller kd, "
-        "--mgd-with-kd 1); else, with --unlabelled, between 1 where there are few features and 0 "
-        "where there are many",
+        "--mgd-with-kd 1); else, with --unlabelled, 1 - n / 100 for n labelled images of a class, "
+        "and 0 from 100 on",
         least=0,
         brief="weight of the loss on the logits",
     )
@@ -104,3 +104,10 @@ class DistillationConfig(Group):
     def asks_for_logits(self) -> bool:
         """Whether the student is to learn from the teacher's logits, whatever else there is."""
         return self.distiller == "kd" or (self.distiller != "none" and self.mgd_with_kd == 1)
+
+    @property
+    def logit_weight(self) -> float:
+        """The weight of the loss on the logits; 0 where nothing asks for it."""
+        if not self.asks_for_logits:
+            return 0.0
+        return 1.0 if self.kd_weight == "auto" else self.kd_weight

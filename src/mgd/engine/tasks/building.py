@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mgd.engine.options.config import RunConfig, read_yaml
 from mgd.engine.runtime.sync_bn import synchronize
-from mgd.engine.tasks.classifiers import Classifiers
-from mgd.engine.tasks.distillation import DistillationTask, Images, chooses_logits
+from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.engine.tasks.distillation import DistillationTask, Images
 from mgd.engine.tasks.folding import fold_batch_norms
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.engine.tasks.task import Task
@@ -18,7 +18,7 @@ from mgd.engine.tasks.trial import try_networks
 from mgd.errors import InputError
 from mgd.inside import PairLike, points_from_plain
 from mgd.method.distiller import Distiller
-from mgd.method.weights import Weight
+from mgd.method.weights import logit_weight
 from mgd.models.pairs import known_points
 from mgd.views import Preprocess, View
 
@@ -46,8 +46,6 @@ def build_task(
         if config.devices.compile:
             student.network.compile()
         return SupervisedTask(classifiers)
-    if teacher.no_answers:
-        config = config.replace(mgd_with_kd=0)
     distiller = build_distiller(
         config,
         teacher.network,
@@ -91,7 +89,7 @@ def build_distiller(
         points=choose_points(config, teacher, student),
         reducer=options.mgd_reducer,
         feature_weight=options.feature_weight,
-        kd_weight=_kd_weight(config),
+        kd_weight=options.logit_weight,
         kd_temperature=options.kd_temperature,
         kd=options.kd,
         dkd_beta=options.dkd_beta,
@@ -113,12 +111,32 @@ def build_distiller(
     return distiller
 
 
-def _kd_weight(config: RunConfig) -> Weight:
-    """Returns the weight of the loss on the logits, "auto" where the features shall decide."""
+def choose_logits(
+    config: RunConfig, teacher: Classifier, labels_per_class: float
+) -> tuple[RunConfig, str]:
+    """Decides whether the logits teach beside the features, where no option says so.
+
+    That is open where some images have no label. Elsewhere only the user adds the logits.
+
+    Args:
+        config: The run.
+        teacher: Its teacher.
+        labels_per_class: Labelled training images for each class, on average.
+
+    Returns:
+        The run with what was decided; and a line about it, where a weight was chosen.
+    """
     options = config.distillation
-    if options.asks_for_logits:
-        return 1.0 if options.kd_weight == "auto" else options.kd_weight
-    return options.kd_weight if chooses_logits(config) else 0.0
+    is_decided = options.mgd_with_kd is not None or options.distiller in ("none", "kd")
+    if is_decided or not config.data.unlabelled or teacher.no_answers:
+        return config, ""
+    if options.kd_weight != "auto":
+        return config.replace(mgd_with_kd=1), ""
+    weight, labels = logit_weight(labels_per_class), f"{labels_per_class:.0f} labels of a class"
+    if not weight:
+        return config, f"the features teach without the logits, with {labels} (see --mgd-with-kd)"
+    config = config.replace(mgd_with_kd=1, kd_weight=weight)
+    return config, f"the logits teach too, at weight {weight:.2g}, with only {labels}"
 
 
 def compile_networks(distiller: Distiller, backend: str = "inductor") -> None:

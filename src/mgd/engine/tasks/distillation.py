@@ -26,14 +26,6 @@ from mgd.runfolder import MatchingRecord, PointMatching
 Images = Callable[[], Iterable[Tensor]]
 
 
-def chooses_logits(config: RunConfig) -> bool:
-    """Tells whether `--kd-weight` decides alone if the logits teach beside the features."""
-    options = config.distillation
-    return (
-        options.distiller != "kd" and options.mgd_with_kd is None and bool(config.data.unlabelled)
-    )
-
-
 class DistillationTask(Task):
     """Trains a student under a teacher, and keeps the matching up to date.
 
@@ -58,7 +50,6 @@ class DistillationTask(Task):
         options = config.distillation
         self._images, self._most = images, options.mgd_images
         self._ce_weight = options.ce_weight
-        self._chose_logits = chooses_logits(config) and options.kd_weight == "auto"
         # A baseline has no matching; where its margins are measured, that is done once.
         self._rematch = RematchSchedule(options.mgd_update_freq if self._is_matching() else 0)
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
@@ -104,15 +95,6 @@ class DistillationTask(Task):
             with self._fabric.autocast():  # which the wrapped learner enters by itself
                 guidance = self.distiller.guide(images, self.tracking.is_on)
         return self._learner(images, labels, guidance)  # type: ignore[no-any-return]  # a module's
-
-    def notes(self) -> Iterator[str]:
-        """Yields whether the logits teach, where that was left to `logit_weight`."""
-        if not self._chose_logits:
-            return
-        if weight := self.distiller.term_weights.get("kd"):
-            yield f"the logits teach too, at weight {weight:.2g}: there are few features to follow"
-        else:
-            yield "the features teach without the logits: there are many (see --mgd-with-kd)"
 
     def begin_epoch(self, epoch: int) -> MatchingRecord | None:
         """Updates the matching where it is due, from tracked steps or from a pass over images."""

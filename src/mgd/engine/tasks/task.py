@@ -58,10 +58,6 @@ class Task(ABC):
                 cross-entropy is a mean over those alone, the teacher's terms are over all.
         """
 
-    def notes(self) -> Iterator[str]:
-        """Yields what was chosen for the user, one line each."""
-        yield from ()
-
     def begin_epoch(self, epoch: int) -> MatchingRecord | None:
         """Prepares an epoch, counted from 0; returns the matching if it was updated."""
         return None
