@@ -87,6 +87,12 @@ def test_the_cross_entropy_is_a_mean_over_those_with_a_label(labels, weight):
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_one_label_among_many_images_counts_no_more_than_sixteen_of_them():
+    logits, labels = torch.randn(64, 3), torch.tensor([1] + [-1] * 63)
+    found = cross_entropy(logits, labels, shared_weight(1.0, 1 / 64)).mean()
+    assert float(found) == pytest.approx(float(F.cross_entropy(logits[:1], labels[:1])) * 16 / 64)
+
+
 def test_a_step_takes_the_teachers_terms_over_all_and_the_labels_over_theirs(
     config, more, monkeypatch
 ):

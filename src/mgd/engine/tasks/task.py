@@ -133,11 +133,18 @@ def cross_entropy(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor
     return losses if weight == 1 else weight * losses
 
 
+LEAST_SHARE = 1 / 16
+"""Where a smaller share of a batch has labels, these no longer count as if they were all of it: one
+labelled image among a hundred others would move the student as far as all of them together."""
+
+
 def shared_weight(weight: float, labelled: float) -> float:
     """Returns the weight of each labelled image, so that a mean over all is one over these alone.
+
+    It is at most 16 times the weight.
 
     Args:
         weight: Of the cross-entropy.
         labelled: Share of the images that have a label, from 0 to 1.
     """
-    return weight / labelled if labelled else 0.0
+    return weight / max(labelled, LEAST_SHARE)
