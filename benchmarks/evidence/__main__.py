@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", choices=TIERS, default="small")
     parser.add_argument("--only", default="", help="regular expression on experiment/method")
+    parser.add_argument("--seeds", type=int, nargs="+", help="only runs with these; default: all")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time")
     parser.add_argument("--runs", type=Path, default=Path("evidence-runs"), help="run folders")
     parser.add_argument("--cifar10", type=Path, help="folder with train and valid; else fetched")
@@ -48,6 +49,8 @@ def main() -> None:
         job.key for job in planned if (given.runs / job.folder / names.STUDENT).is_file()
     } & done
     jobs = chosen(planned, given.tier, given.only, () if given.again else done, present)
+    if given.seeds:
+        jobs = [job for job in jobs if job.seed in given.seeds]
     if given.list:
         print("\n".join(job.command for job in jobs))
         return
