@@ -73,7 +73,7 @@ def demo(arguments: Sequence[str]) -> None:
     """Runs every method over the seeds, prints one table and writes a page."""
     parser = Parser(prog="mgd demo", description="Distil on real digits and compare methods.")
     parser.add_argument("--seeds", type=int, default=5, help="runs per method (default: 5)")
-    parser.add_argument("--epochs", type=int, default=50, help="of every student (default: 50)")
+    parser.add_argument("--epochs", type=int, default=40, help="of every student (default: 40)")
     parser.add_argument("--output", default="demo", help="folder, numbered if it is there already")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: CPU cores)"
