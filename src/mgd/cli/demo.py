@@ -9,6 +9,7 @@ from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -46,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "KD": {"distiller": "kd"},
     "MGD": {"distiller": "mgd", "mgd_with_kd": 0},
     "MGD + KD": {"distiller": "mgd", "mgd_with_kd": 1},
-    "random matching + KD": {
+    "random + KD": {
         "distiller": "mgd",
         "mgd_with_kd": 1,
         "mgd_solver": "random",
@@ -59,12 +60,12 @@ MORE = ", more images"
 NOTES = (
     "The data are 1 797 scanned digits. The teacher learned from 500 of them, which the student "
     "never sees. The student has 200 others with labels: 100 train it, and on the other 100 one "
-    "can watch the training. 'More images' are 497 others without labels. The accuracy is that "
+    "can watch the training. '100 + 497' are 497 more images, without labels. The accuracy is that "
     "of the last epoch, on the last 600 images: one image is 0.17 %.",
     "Teacher and student are CIFAR ResNets of depth 8; the student has a quarter of the teacher's "
     "width and a fifteenth of its parameters. All methods have the same seeds, epochs and "
     "augmentation. The seed also draws which 100 of the 200 train.",
-    "gap = gap recovered = (method - student alone) / (teacher - student alone). The random "
+    "gap = gap recovered = (method - student alone) / (teacher - student alone). `random`: the "
     "matching gives each student channel teacher channels drawn without looking.",
 )
 
@@ -194,17 +195,21 @@ def _told(teacher: Run) -> str:
 
 def _print(console: Console, by_length: Mapping[int, Sequence[Run]], teacher: Run) -> None:
     """Prints a row for each method, with its accuracy and gap after each length of training."""
-    table = Table("method")
+    table = Table("method", "images", box=SIMPLE, pad_edge=False)
     rows: dict[str, list[str]] = {}
     for epochs, runs in by_length.items():
-        for heading in (f"{epochs} epochs, %", "gap", "seconds"):
+        for heading in (f"{epochs} epochs, %", "gap"):
             table.add_column(heading, justify="right")
         for summary in summarize(runs):
             cells = dict(zip(HEADINGS, summary.cells(), strict=True))
             row = rows.setdefault(summary.group, [])
-            row += [cells[name] for name in ("Acc@1, %", "gap", "seconds")]
+            row += [cells["Acc@1, %"], cells["gap"]]
     for group, row in rows.items():
-        table.add_row(group, *row)
-    for note in (*NOTES, _told(teacher)):
+        images = "100 + 497" if group.endswith(MORE) else "100"
+        table.add_row(group.removesuffix(MORE), images, *row)
+    table.add_row(
+        "teacher", "500 others", *["", ""] * (len(by_length) - 1), f"{_accuracy(teacher):.1f}"
+    )
+    for note in NOTES:
         console.print(note, highlight=False)
     console.print(table)
