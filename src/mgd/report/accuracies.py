@@ -25,7 +25,7 @@ def draw_accuracies(
         InputError: If matplotlib is not installed.
     """
     rows = list(dict.fromkeys(method for methods in series.values() for method in methods))
-    figure, axes = new_figure(width=9, height=1.4 + 0.45 * len(rows))
+    figure, axes = new_figure(width=9, height=1.5 + 0.6 * len(rows))
     for number, (name, methods) in enumerate(series.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         lift = 0.22 * ((len(series) - 1) / 2 - number)  # beside each other, not one over another
@@ -36,9 +36,10 @@ def draw_accuracies(
             axes.scatter([mean], [height], s=90, color=colour, edgecolor="white", zorder=3)
             axes.annotate(
                 f"{mean:.1f}",
-                (max(values), height),
+                (mean, height),
                 textcoords="offset points",
-                xytext=(8, -3.5),
+                xytext=(0, 6 if number == 0 else -14),  # the dots of the next series are below
+                ha="center",
                 fontsize=9,
                 color=colour,
             )
@@ -55,7 +56,7 @@ def draw_accuracies(
             fontsize=9,
         )
     axes.set_yticks(range(len(rows)), [plain(row) for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("accuracy on test images, %")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -143,3 +143,21 @@ def test_a_tensor_in_the_place_of_an_option_is_one_line(config, folder):
     save_checkpoint(state, folder / "last.ckpt")
     with pytest.raises(InputError, match="the checkpoint does not fit"):
         train(config.replace(resume=str(folder / "last.ckpt")))
+
+
+@pytest.mark.parametrize("now", [{}, {"mgd_with_kd": 0, "kd_weight": 1.0}])
+def test_defaults_of_an_earlier_version_are_todays_under_another_name(config, folder, said, now):
+    state = load_checkpoint(folder / "last.ckpt")
+    state["config"] |= {"mgd-with-kd": 0, "kd-weight": 1.0}
+    save_checkpoint(state, folder / "last.ckpt")
+    train(config.replace(resume="auto", epochs=2, **now))
+    assert len(said()) == 1
+    assert said()[0].startswith("the run goes on with other options: --epochs 1 -> 2; to keep")
+
+
+def test_a_loss_on_the_logits_is_not_left_out_by_resuming(config, folder):
+    state = load_checkpoint(folder / "last.ckpt")
+    state["config"] |= {"mgd-with-kd": 1}
+    save_checkpoint(state, folder / "last.ckpt")
+    with pytest.raises(InputError, match="made with --mgd-with-kd 1, not None"):
+        train(config.replace(resume="auto", epochs=2))

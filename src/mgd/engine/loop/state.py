@@ -18,6 +18,9 @@ _FREE = {"output", "experiment", "start-epoch", "workers", "print-freq", "checkp
 _FREE |= {"tensorboard", "rank", "dist-url"}
 """Options that may change without a word: what a resumed run computes does not depend on them."""
 
+_CALLED_NOW = {"mgd-with-kd": (0, None), "kd-weight": (1.0, "auto")}
+"""Defaults until version 0.2.0, and today's, which mean the same where all images have labels."""
+
 
 @runtime_checkable  # so that the tests can check it where it is an argument
 class Owner(Protocol):
@@ -70,6 +73,9 @@ class RunState:
 
     def _compare_options(self, saved: Mapping[str, Any]) -> None:
         options = self.config.flat()
+        if not options["unlabelled"]:
+            saved = {name: _called_now(name, value) for name, value in saved.items()}
+            options = {name: _called_now(name, value) for name, value in options.items()}
         for name in _SAME:
             if saved.get(name) != options[name]:
                 raise InputError(
@@ -82,6 +88,11 @@ class RunState:
         changed = [n for n in options if n not in _FREE and earlier[n] != options[n]]
         self.changes = ", ".join(_change(n, earlier[n], options[n]) for n in changed)
         self.earlier = earlier if changed else None
+
+
+def _called_now(name: str, value: Any) -> Any:
+    then, now = _CALLED_NOW.get(name, (None, None))
+    return now if name in _CALLED_NOW and value == then else value
 
 
 def _change(name: str, before: Any, after: Any) -> str:
