@@ -5,6 +5,7 @@ Only transformers' own code runs: code that comes with weights is refused.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -71,6 +72,12 @@ def _config(name: str) -> Any:
             f"'hf:{name}' needs the package transformers; "
             "pip install 'matching-guided-distillation[hf]'"
         ) from error
+    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if is_path and not Path(name).is_dir():
+        raise InputError(
+            f"the network 'hf:{name}' cannot be loaded (there is no such folder); give a name on "
+            "the hub, or a folder with config.json"
+        )
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # the hub, the file and the settings in it may all be at fault
