@@ -14,7 +14,7 @@ from rich.table import Table
 from mgd.cli.parser import Parser, add_option
 from mgd.engine.options.config import OPTIONS, RunConfig, ViewConfig
 from mgd.engine.tasks.building import build_distiller
-from mgd.engine.tasks.classifiers import own_view
+from mgd.engine.tasks.classifier import own_view
 from mgd.inside import PointList, points_to_plain
 from mgd.method.distiller import Distiller
 from mgd.method.point import DistillationPoint

@@ -19,7 +19,8 @@ from mgd.engine.loop.pipeline import (
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
-from mgd.engine.tasks.classifiers import Classifier, build_classifiers, with_names
+from mgd.engine.tasks.classifier import Classifier
+from mgd.engine.tasks.classifiers import build_classifiers, with_names
 from mgd.runfolder import (
     Evaluation,
     MeasuredNetwork,

@@ -180,19 +180,22 @@ def aspect_error(grid: ImageSize, image_size: ImageSize) -> float:
     return abs(grid[0] - grid[1] * image_size[0] / image_size[1])
 
 
+_LIBRARIES = ("timm.layers.activations", "transformers.activations")
+
+
 def is_activation(module: nn.Module) -> bool:
-    """Tells whether a module is an activation function, of torch or of timm.
+    """Tells whether a module is an activation function, of torch, timm or transformers.
 
     Example:
         >>> is_activation(nn.GELU()), is_activation(nn.Softmax(1)), is_activation(nn.Linear(2, 2))
         (True, False, False)
     """
-    # torch keeps attention and softmax beside its activations. timm is optional, so its classes
-    # are known by the name of their module alone.
+    # torch keeps attention and softmax beside its activations. timm and transformers are optional,
+    # so their classes are known by the name of their module alone.
     if isinstance(module, (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax)):
         return False
     home = type(module).__module__
-    return home == "torch.nn.modules.activation" or home.startswith("timm.layers.activations")
+    return home == "torch.nn.modules.activation" or home.startswith(_LIBRARIES)
 
 
 def find_module(network: nn.Module, path: str) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Builds networks by name: those of this package, torchvision's, timm's, or your own function's."""
+"""Builds networks by name: of this package, torchvision, timm, transformers, or your own code."""
 
 import difflib
 import importlib
@@ -16,6 +16,7 @@ from torch import nn
 
 from mgd.errors import InputError
 from mgd.models.cifar_resnet import CifarResNet
+from mgd.models.huggingface import create_hf, hf_classes
 from mgd.models.mobilenet import MobileNetV1, mobilenet_v2_eccv
 from mgd.models.shufflenet import shufflenet_v2, shufflenet_v2_x0_5
 from mgd.models.weights import load_backbone, load_weights, read_weights
@@ -49,16 +50,19 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
 
     Args:
         name: One of `mgd.models.NAMES`; a CIFAR ResNet of another width, such as
-            `cifar_resnet20_x0_5` for half the width; `torchvision:NAME`; `timm:NAME`; or
+            `cifar_resnet20_x0_5` for half the width; `torchvision:NAME`; `timm:NAME`; `hf:NAME`,
+            a name on Hugging Face's hub or a folder with `config.json`; or
             `package.module:callable`, which is called with `num_classes=`.
         num_classes: K, the number of classes, at least 1.
-        weights: `None` for random weights; "pretrained" for ImageNet weights, which torchvision
-            (version 1, those of the published tables) or timm downloads; or the path of a
-            checkpoint file.
+        weights: `None` for random weights; "pretrained" for the published weights, which
+            torchvision (version 1, those of the published tables), timm or transformers
+            downloads; or the path of a checkpoint file.
 
     Returns:
         A network (B, 3, H, W) -> (B, K) in training mode. If pretrained weights have another
-        number of classes, the last layer gets random weights, and the log says so.
+        number of classes, the last layer gets random weights. `hf:NAME` returns an object with
+        `logits` (B, K), see `mgd.logits_of`; without them where no classifier is known, as for
+        DINOv3, SigLIP and CLIP, of which the tower for images is built.
 
     Raises:
         InputError: If the name is unknown, the file does not fit, or the weights cannot be loaded.
@@ -74,6 +78,8 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
     source, colon, rest = name.partition(":")
     if source == "timm" and colon:
         network = _create_timm(rest, num_classes, weights == PRETRAINED)
+    elif source == "hf" and colon:
+        network = create_hf(rest, num_classes, weights == PRETRAINED)
     elif source == "torchvision" or name in TORCHVISION:
         network = _create_torchvision(rest or name, num_classes)
         if weights == PRETRAINED:
@@ -92,15 +98,17 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
 def is_code(name: str) -> bool:
     """Tells whether a network's name would import a module of the user's."""
     source, colon, _ = name.partition(":")
-    return bool(colon) and source not in ("torchvision", "timm")
+    return bool(colon) and source not in ("torchvision", "timm", "hf")
 
 
 def published_classes(name: str) -> int | None:
-    """Returns the number of classes of a network's published weights; None where there are none."""
+    """Returns the number of classes of a network's published weights; 0 or `None` without any."""
     library, colon, rest = name.partition(":")
     if library == "timm" and colon:
         config = importlib.import_module("timm").get_pretrained_cfg(rest)
         return config.num_classes if config else None
+    if library == "hf" and colon:
+        return hf_classes(rest)
     twin = _TORCHVISION_TWIN.get(name, rest or name)
     if twin not in torchvision.models.list_models(torchvision.models):
         return None
@@ -115,7 +123,7 @@ def _create_own(name: str, num_classes: int) -> nn.Module:
         near = difflib.get_close_matches(name, NAMES, n=3, cutoff=0.3)
         raise InputError(
             f"unknown network '{name}'; nearest: {', '.join(near) or 'none'}; or give "
-            "torchvision:NAME, timm:NAME or package.module:callable"
+            "torchvision:NAME, timm:NAME, hf:NAME or package.module:callable"
         )
     depth, whole, part = match.groups()
     width = float(f"{whole}.{part}") if whole else 1.0

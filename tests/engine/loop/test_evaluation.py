@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mgd.engine.loop.evaluation import evaluate
-from mgd.engine.tasks.classifiers import Classifier
+from mgd.engine.tasks.classifier import Classifier
 from mgd.errors import InputError
 from mgd.views import View
 

@@ -8,7 +8,8 @@ import mgd
 from mgd.data.splits import Splits, TensorSplit
 from mgd.engine.loop.evaluation import Scores, evaluate
 from mgd.engine.loop.opening import chance_warning, enlarging_warning, opening_lines
-from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.engine.tasks.classifier import Classifier
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
 
 

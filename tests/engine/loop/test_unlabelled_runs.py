@@ -21,7 +21,7 @@ from mgd.engine.measure import evaluate_networks
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
 from mgd.engine.tasks.building import choose_logits
-from mgd.engine.tasks.classifiers import Classifier
+from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.task import cross_entropy, shared_weight
 from mgd.errors import InputError
 from mgd.report.summary import summarize

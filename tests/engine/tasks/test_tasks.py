@@ -7,7 +7,8 @@ from torch import nn
 
 import mgd
 from mgd.engine.options.config import RunConfig
-from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.engine.tasks.classifier import Classifier
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.distillation import DistillationTask
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.inside import PointPair

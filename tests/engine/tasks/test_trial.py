@@ -6,7 +6,8 @@ from torch import nn
 
 import mgd
 from mgd.engine.run import train
-from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.engine.tasks.classifier import Classifier
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.trial import try_networks
 from mgd.errors import InputError
 

@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
 from mgd import ranks
 from mgd.data.loading import Batch
-from mgd.engine.tasks.classifiers import Classifier
+from mgd.engine.tasks.classifier import Classifier
 from mgd.errors import InputError
 from mgd.inside import evaluating
 from mgd.views import Preprocess

@@ -4,11 +4,15 @@ import math
 import statistics
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+
+from torch import nn
 
 from mgd.data import seen_elsewhere
 from mgd.data.splits import Split, Splits
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.engine.tasks.classifier import Classifier
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
 
 WIDTH = 80
@@ -35,6 +39,7 @@ def opening_lines(data: str, splits: Splits, classifiers: Classifiers) -> Iterat
     yield from network_lines("student", classifiers.student)
     if classifiers.teacher is not None:
         yield from network_lines("teacher", classifiers.teacher)
+        yield from _lines("", held(classifiers.teacher.network))
 
 
 def data_lines(data: str, parts: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
@@ -49,6 +54,21 @@ def network_lines(title: str, classifier: Classifier) -> Iterator[str]:
     yield from _lines("", f"sees {classifier.view} ({classifier.view_from})")
     if classifier.no_answers:
         yield from _lines("", f"only its features teach: {classifier.no_answers}")
+
+
+def held(network: nn.Module) -> str:
+    """Returns what a network holds in memory, with its buffers, and its number of parameters.
+
+    Example:
+        >>> from torch import nn
+        >>> held(nn.Linear(1000, 500))
+        'holds 2.0 MB: 0.5 M parameters'
+    """
+    tensors = chain(network.parameters(), network.buffers())
+    megabytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    shown = f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.1f}"
+    return f"holds {shown} MB: {millions:.1f} M parameters"
 
 
 def _lines(title: str, text: str) -> list[str]:

@@ -24,7 +24,8 @@ from mgd.data.transforms import Augment, random_changes, train_transform
 from mgd.engine.loop.evaluation import Scores, answers_of, evaluate
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import whole_number
-from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.engine.tasks.classifier import Classifier
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError, RunError
 from mgd.views import View
 

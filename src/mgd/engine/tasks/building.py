@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mgd.engine.options.config import RunConfig, read_yaml
 from mgd.engine.runtime.sync_bn import synchronize
-from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.engine.tasks.classifier import Classifier
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.distillation import DistillationTask, Images
 from mgd.engine.tasks.folding import fold_batch_norms
 from mgd.engine.tasks.supervised import SupervisedTask

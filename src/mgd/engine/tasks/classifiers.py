@@ -1,63 +1,30 @@
 """Classifiers: the networks of a run, each with its classes and its view of the images."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mgd.data.transforms import Augment, random_changes
+from mgd.data.transforms import Augment
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.sync_bn import synchronize
-from mgd.engine.tasks.classes import check_known, columns_of
+from mgd.engine.tasks.classes import check_known
+from mgd.engine.tasks.classifier import (
+    Classifier,
+    as_trained,
+    check_trainable,
+    head,
+    own_view,
+    with_given,
+)
+from mgd.engine.tasks.teacher import build_teacher, without_answers
 from mgd.engine.tasks.trained import file_of, load_trained, metadata_of, read_trained
 from mgd.errors import InputError
-from mgd.inside import logits_of
-from mgd.models import (
-    PRETRAINED,
-    Metadata,
-    arch_of,
-    build_for,
-    create_model,
-    is_code,
-    is_exported,
-    published_classes,
-)
+from mgd.models import PRETRAINED, Metadata, arch_of, create_model, is_exported
 from mgd.models.weights import load_backbone
 from mgd.views import View
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Classifier:
-    """A network of a run, and what the run knows of it."""
-
-    name: str
-    """As in `mgd.create_model`; of an exported network the file."""
-    network: nn.Module
-    view: View
-    weights: str
-    """Where its weights come from, for a message."""
-    view_from: str
-    """Where its view comes from, for a message."""
-    columns: Tensor | None = None
-    """Which of its outputs are the run's classes, in the run's order; `None`: all, as they are."""
-    no_answers: str = ""
-    """Why its outputs are not the run's classes, so that only its features can teach."""
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Runs the network on images as it takes them; returns (B, K) of the run's classes."""
-        return self.answers(self.network(images))
-
-    def answers(self, output: Any) -> Tensor:
-        """Returns the scores of the run's classes (B, K) in what the network returned."""
-        scores = logits_of(output)
-        # DataParallel asks for them on several devices.
-        return scores if self.columns is None else scores[:, self.columns.to(scores.device)]
 
 
 @dataclass(frozen=True)
@@ -136,8 +103,9 @@ def build_classifiers(
     distils = config.distillation.distiller != "none"
     if not (named if config.output.evaluate else distils):
         return Classifiers(student, None, order)
-    teacher = _teacher(config, order, student.view, augment, device)
+    teacher = build_teacher(config, order, student.view, augment, device)
     _to(teacher.network, device, config)
+    teacher = without_answers(teacher, len(order), device)
     if teacher.no_answers and (config.output.evaluate or config.distillation.asks_for_logits):
         raise InputError(
             f"the teacher {teacher.name} ({teacher.weights}) cannot answer: {teacher.no_answers}; "
@@ -171,9 +139,9 @@ def _student(
         weights = "published weights" if pretrained else "random weights"
     view, view_from = own_view(name, network, metadata)
     given = config.views.given("student")
-    view, view_from = _with_given(view, view_from, given, "student")
+    view, view_from = with_given(view, view_from, given, "student")
     if metadata is None and not given.keys() & {"crop", "crop_pct"}:
-        view = _as_trained(view, augment)
+        view = as_trained(view, augment)
     return Classifier(name, network, view, weights, view_from), classes
 
 
@@ -181,107 +149,14 @@ def _to_go_on_with(
     name: str, path: str, classes: tuple[str, ...]
 ) -> tuple[nn.Module, Metadata | None]:
     """Creates a network for classes, with the weights of a file."""
-    _check_trainable(path)
+    check_trainable(path)
     state, metadata = read_trained(path)
     network = create_model(name, len(classes))
     known = metadata.classes if metadata is not None else ()
     # A head for other classes is no start, even where there are as many of them.
     is_other = len(known) == len(classes) and set(known) != set(classes)
-    load_backbone(network, state, path, _head(name, network, len(classes)) if is_other else ())
+    load_backbone(network, state, path, head(name, network, len(classes)) if is_other else ())
     return network, metadata
-
-
-def _teacher(
-    config: RunConfig,
-    classes: tuple[str, ...],
-    student: View,
-    augment: Augment,
-    device: torch.device,
-) -> Classifier:
-    name, path = config.teacher_name, config.networks.teacher_resume
-    metadata: Metadata | None = None
-    columns, no_answers = None, ""
-    if path and is_exported(path):
-        if not config.output.evaluate:
-            _check_trainable(path)
-        network, metadata = load_trained(path)
-        weights = path
-    elif path:
-        state, metadata = read_trained(path)
-        network = build_for(name, state, path, metadata, len(classes))
-        weights = path
-    elif config.networks.use_pretrained == 0:
-        logger.warning("the teacher has random weights; give --teacher-resume FILE to teach")
-        network, weights = create_model(name, len(classes)), "random weights"
-    else:
-        network, weights = create_model(name, len(classes), PRETRAINED), "published weights"
-        if (published := published_classes(name)) != len(classes):
-            no_answers = (
-                f"its weights were published for {published} classes, the data has {len(classes)}, "
-                "so that its last layer is made anew and random"
-            )
-    if metadata is not None and metadata.classes:
-        columns, no_answers = columns_of(metadata.classes, classes, device)
-    view, view_from = own_view(name, network, metadata)
-    if metadata is None and weights != "published weights":
-        # Nothing says how these weights were trained.
-        view = _as_trained(view, augment)
-        if config.views.size != "auto":
-            view = view.replace(size=student.size, crop=student.crop, crop_pct=student.crop_pct)
-            view_from = "size and crop as the student's"
-    view, view_from = _with_given(view, view_from, config.views.given("teacher"), "teacher")
-    return Classifier(name, network, view, weights, view_from, columns, no_answers)
-
-
-def _check_trainable(path: str) -> None:
-    if is_exported(path):
-        raise InputError(
-            f"'{path}' is an exported network: it can be run, but neither trained nor looked "
-            "inside; give the run folder or the file of weights that it was exported from"
-        )
-
-
-def own_view(name: str, network: nn.Module, metadata: Metadata | None = None) -> tuple[View, str]:
-    """Returns a network's own view, and where it comes from.
-
-    Args:
-        name: As in `create_model`; of an exported network the file.
-        network: The network of that name.
-        metadata: What the file of its weights says.
-    """
-    if metadata is not None:
-        return metadata.view, "kept with its weights"
-    if not is_code(name) and not is_exported(name):
-        return View.from_network(name), "as published"
-    # Networks of timm, made by the user's own function, have it.
-    if isinstance(getattr(network, "pretrained_cfg", None), Mapping):
-        return View.from_network(network), "as published"
-    return View(), "ImageNet's, since nothing else is known"
-
-
-def _as_trained(view: View, augment: Augment) -> View:
-    """Returns a view of whole images, where the random changes of the training show them whole."""
-    if random_changes(augment, view.size) == "imagenet":
-        return view
-    return view.replace(crop="squash", crop_pct=1.0)
-
-
-def _with_given(view: View, view_from: str, given: dict[str, Any], whose: str) -> tuple[View, str]:
-    if not given:
-        return view, view_from
-    try:
-        return view.replace(**given), f"{view_from}, but for {', '.join(given)}"
-    except InputError as error:
-        raise InputError(f"the {whose}'s view: {error}") from error
-
-
-def _head(name: str, network: nn.Module, num_classes: int) -> tuple[str, ...]:
-    """Returns the names of the parameters whose shapes depend on the number of classes."""
-    with torch.random.fork_rng(devices=()):
-        # Not on the meta device, which the user's code may not know.
-        more = create_model(name, num_classes + 1).state_dict()
-    few = network.state_dict()
-    return tuple(key for key in few if few[key].shape != more[key].shape)
 
 
 def _to(network: nn.Module, device: torch.device, config: RunConfig) -> None:

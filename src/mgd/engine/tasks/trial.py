@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mgd.engine.tasks.classifiers import Classifier, Classifiers
+from mgd.engine.tasks.classifier import Classifier, telling_of
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
 from mgd.inside import evaluating
 from mgd.views import Preprocess
@@ -26,7 +27,7 @@ def try_networks(classifiers: Classifiers, example: Tensor) -> None:
     """
     student, teacher = classifiers.student, classifiers.teacher
     num_classes = len(classifiers.classes)
-    with _telling_of(student, "size"):
+    with telling_of(student, "size"):
         images = Preprocess(student.view).to(example.device)(example)
         with evaluating(student.network):  # first, since it gives lazy layers their weights
             _check_logits(student, student.logits(images), num_classes)
@@ -36,26 +37,10 @@ def try_networks(classifiers: Classifiers, example: Tensor) -> None:
             _check_logits(student, student.logits(images), num_classes)
     if teacher is None:
         return
-    with _telling_of(teacher, "teacher_size"), evaluating(teacher.network):
+    with telling_of(teacher, "teacher_size"), evaluating(teacher.network):
         output = teacher.network(Preprocess(teacher.view).to(example.device)(example))
         if not teacher.no_answers:
             _check_logits(teacher, teacher.answers(output), num_classes)
-
-
-@contextmanager
-def _telling_of(classifier: Classifier, option: str) -> Iterator[None]:
-    """Turns what torch and timm raise for images of a size or channels that do not fit."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{classifier.name}: {error}") from error
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        size = classifier.view.size
-        raise InputError(
-            f"{classifier.name} cannot run on images of {size} x {size} px ({reason}); give it "
-            f"another `{option}`"
-        ) from error
 
 
 @contextmanager
