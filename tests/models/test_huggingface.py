@@ -60,6 +60,12 @@ def test_a_classifier_has_the_classes_asked_for(saved, kind):
     assert mgd.logits_of(network(torch.zeros(2, 3, 32, 32))).shape == (2, 5)
 
 
+@pytest.mark.parametrize("size", [16, 32, 48])
+def test_dinov2_takes_images_of_other_sizes(saved, size):
+    network = mgd.create_model(saved("DINOv2"), num_classes=5).eval()
+    assert network(torch.zeros(1, 3, size, size)).logits.shape == (1, 5)
+
+
 @pytest.mark.parametrize("kind", ["DINOv2", "ViT"])
 def test_published_weights_are_loaded_and_their_classes_counted(saved, kind):
     name = saved(kind, as_classifier=True)
