@@ -1,0 +1,186 @@
+"""Matching: which teacher channels each student channel follows, as ribbons between the two."""
+
+from typing import Any
+
+from mgd.report.theme import SERIES, Colours, as_label, new_figure
+from mgd.runfolder import PointMatching
+
+MOST_CHANNELS = 128
+"""Teacher channels in a picture at most: more cannot be told apart."""
+_MOST_NUMBERS = 40
+"""Up to so many channels of a column have their number beside them."""
+_STUDENT, _ORDERED, _NATIVE = (0.0, 0.06), (0.72, 0.78), (1.66, 1.72)
+"""Left and right edge of the three columns."""
+
+
+def shown_students(point: PointMatching) -> int:
+    """Returns how many student channels a picture of the point shows, from the first on."""
+    groups, students = len(point.matching), len(point.matching[0])
+    return max(1, min(students, MOST_CHANNELS // groups))
+
+
+def followed(point: PointMatching, student: int) -> list[int]:
+    """Returns the teacher channels that a student channel follows."""
+    return [group[student] for group in point.matching]
+
+
+def order_of(point: PointMatching) -> list[int]:
+    """Returns teacher channels in the order of the student channels that follow them.
+
+    Those that nobody follows come last, where the picture shows all students. Of a teacher channel
+    that several students follow, the first one counts.
+    """
+    students = range(shown_students(point))
+    order = dict.fromkeys(channel for s in students for channel in followed(point, s))
+    if len(students) == len(point.matching[0]) and point.teacher_channels <= MOST_CHANNELS:
+        order |= dict.fromkeys(range(point.teacher_channels))
+    return list(order)
+
+
+def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
+    """Draws a point: students, their teacher channels beside them, and where these lie.
+
+    Left are the student channels in their own order; in the middle the teacher channels, in the
+    order of their students; right the same teacher channels in their own order.
+    """
+    students, order = range(shown_students(point)), order_of(point)
+    place = {channel: slot for slot, channel in enumerate(order)}
+    native = {channel: slot for slot, channel in enumerate(sorted(order))}
+    users: dict[int, list[int]] = {channel: [] for channel in order}
+    for s in students:
+        for channel in followed(point, s):
+            users[channel].append(s)
+    tall, thin = 1 / len(students), 1 / len(order)
+    for s in students:
+        colour = colours[SERIES[s % len(SERIES)]]
+        channels = sorted(followed(point, s), key=lambda channel: place[channel])
+        part = tall / len(channels)
+        left, right = [], []
+        for k, channel in enumerate(channels):
+            share = thin / len(users[channel])
+            top = place[channel] * thin + users[channel].index(s) * share
+            left.append((s * tall + k * part, s * tall + (k + 1) * part, top, top + share))
+            start, end = place[channel] * thin, native[channel] * thin
+            right.append((start, start + thin, end, end + thin))
+        _ribbons(axes, left, (_STUDENT[1], _ORDERED[0]), colour, 0.5, f"s{s}:left")
+        _ribbons(axes, right, (_ORDERED[1], _NATIVE[0]), colour, 0.32, f"s{s}:right")
+        _bars(axes, [(s * tall, tall)], _STUDENT, colour, colours["paper"])
+        for column, slots in ((_ORDERED, place), (_NATIVE, native)):
+            own = [c for c in channels if users[c][0] == s]
+            _bars(axes, [(slots[c] * thin, thin) for c in own], column, colour, colours["paper"])
+    unused = [channel for channel in order if not users[channel]]
+    for column, slots in ((_ORDERED, place), (_NATIVE, native)):
+        bars = [(slots[channel] * thin, thin) for channel in unused]
+        _bars(axes, bars, column, colours["line"], colours["paper"])
+    _numbers(axes, list(students), _STUDENT[0] - 0.03, "right", tall)
+    _numbers(axes, order, _ORDERED[0] - 0.02, "right", thin)
+    _numbers(axes, sorted(order), _NATIVE[1] + 0.03, "left", thin)
+    axes.set(xlim=(-0.12, 1.84), ylim=(1.005, -0.01))
+    axes.axis("off")
+    heads = ("student", "teacher, by student", "teacher, own order")
+    places = ((_STUDENT[0] - 0.1, "left"), (sum(_ORDERED) / 2, "center"), (_NATIVE[1] + 0.1, "right"))
+    for head, (x, side) in zip(heads, places, strict=True):
+        axes.annotate(
+            head,
+            xy=(x, 0),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha=side,
+            fontsize=9.5,
+            color=colours["soft"],
+        )
+
+
+def _ribbons(
+    axes: Any,
+    edges: list[tuple[float, float, float, float]],
+    columns: tuple[float, float],
+    colour: str,
+    alpha: float,
+    name: str,
+) -> None:
+    """Draws bands from (top, bottom) at the left column to (top, bottom) at the right, as one."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    (x, end), codes, points = columns, [], []
+    middle = (x + end) / 2
+    for top, bottom, far_top, far_bottom in edges:
+        points += [(x, top), (middle, top), (middle, far_top), (end, far_top)]
+        points += [(end, far_bottom), (middle, far_bottom), (middle, bottom), (x, bottom), (x, top)]
+        curve = [Path.CURVE4] * 3
+        codes += [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
+    axes.add_patch(
+        PathPatch(
+            Path(points, codes), facecolor=colour, edgecolor="none", alpha=alpha, gid=name
+        )
+    )
+
+
+def _bars(
+    axes: Any, bars: list[tuple[float, float]], column: tuple[float, float], colour: str, edge: str
+) -> None:
+    """Draws the bars of channels, each with its top and its height, as one artist."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    if not bars:
+        return
+    left, right = column
+    codes, points = [], []
+    for top, height in bars:
+        bottom = top + height
+        points += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+        codes += [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY]
+    axes.add_patch(
+        PathPatch(Path(points, codes), facecolor=colour, edgecolor=edge, linewidth=0.4)
+    )
+
+
+def _numbers(axes: Any, channels: list[int], x: float, side: str, height: float) -> None:
+    """Writes channel numbers beside a column, as many as it has room for."""
+    every = -(-len(channels) // _MOST_NUMBERS)
+    if every > 1 and side != "left" and x > 0:
+        return  # some numbers of channels in a mixed order tell nothing
+    for slot in range(0, len(channels), every):
+        axes.text(
+            *(x, (slot + 0.5) * height, str(channels[slot])),
+            ha=side,
+            va="center",
+            fontsize=min(9.0, 250 / max(len(channels) // every, 1)),
+        )
+
+
+def tips_of(point: PointMatching) -> dict[str, str]:
+    """Returns the text that a pointer over a ribbon shows, by the ribbon's name."""
+    tips = {}
+    for s in range(shown_students(point)):
+        channels = ", ".join(map(str, followed(point, s)))
+        for part in ("left", "right"):
+            tips[f"s{s}:{part}"] = f"student channel {s} follows teacher channels {channels}"
+    return tips
+
+
+def height_of(point: PointMatching) -> float:
+    """Returns the height of a point's picture, in inches."""
+    return min(6.5, max(2.4, 0.11 * len(order_of(point))))
+
+
+def draw_points(colours: Colours, points: list[PointMatching], has_titles: bool) -> Any:
+    """Draws the ribbons of points, one below the other.
+
+    Returns:
+        matplotlib's figure.
+    """
+    heights = [height_of(point) for point in points]
+    extra = 0.7 * len(points) if has_titles else 0.0
+    figure, axes = new_figure(
+        5.4, sum(heights) + extra, len(points), height_ratios=heights
+    )
+    for axis, point in zip(axes[:, 0], points, strict=True):
+        draw_ribbons(axis, point, colours)
+        if has_titles:
+            title = f"{point.teacher} → {point.student}"
+            distance = f"distance {point.first_cost:.2f} → {point.cost_after:.2f}"
+            axis.set_title(f"{as_label(title)}\n{distance}", fontsize=9.5, pad=20)
+    return figure
