@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgd.report.groups import Group
+from mgd.report.groups import Group, is_teacher
 from mgd.report.theme import SERIES, Colours, as_label, new_figure
 from mgd.runfolder import EpochRecord
 
@@ -14,7 +14,7 @@ MOST = 6
 """Curves in a panel: more cannot be told apart."""
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (7, 2, 1.5, 2), (2, 1.6), (11, 2.5), (4, 4))
 """Strokes and spaces of a panel's lines, which tell them apart without colours, in points."""
-_ALONE = "soft"
+_ALONE, _TEACHER = "soft", "ink"
 _FEW = 12
 """Up to so many epochs have a mark each: one epoch alone would be no line."""
 
@@ -41,12 +41,16 @@ class Curve:
 
 
 def colours_of(groups: Sequence[Group]) -> dict[str, str]:
-    """Returns each group's colour by its name; a student alone is grey beside distilled ones."""
+    """Returns the role of each group's colour, by the group's name.
+
+    Beside distilled students, a student alone is grey, and their teacher has the colour of text.
+    """
     is_mixed = len({group.is_alone for group in groups}) > 1
     found, taken = {}, 0
     for group in groups:
         if is_mixed and group.is_alone:
-            found[group.name] = _ALONE
+            teaches = any(is_teacher(run, other) for run in group.runs for other in groups)
+            found[group.name] = _TEACHER if teaches else _ALONE
         else:
             found[group.name] = SERIES[taken % len(SERIES)]
             taken += 1
@@ -125,7 +129,7 @@ def draw_lines(axes: Any, curves: Sequence[Curve], colours: Colours, is_step: bo
         colours: By role.
         is_step: Whether a value holds until the next epoch that changes it.
     """
-    style = "steps-post" if is_step else "default"
+    style = "steps-mid" if is_step else "default"
     for curve in curves:
         colour = colours[curve.colour]
         x, has_marks = curve.epochs, len(curve.epochs) <= _FEW
@@ -135,7 +139,7 @@ def draw_lines(axes: Any, curves: Sequence[Curve], colours: Colours, is_step: bo
                 color=colour,
                 alpha=0.07 if curve.is_faint else 0.13,
                 linewidth=0,
-                step="post" if is_step else None,
+                step="mid" if is_step else None,
                 gid=f"{curve.key}:band",
             )
         (line,) = axes.plot(
@@ -236,9 +240,7 @@ def whole_numbers(axis: Any) -> None:
         axis.set_xlim(first - 0.5, last + 0.5)
 
 
-def draw_costs(
-    colours: Colours, costs: Sequence[Curve], churns: Sequence[Curve]
-) -> Any:
+def draw_costs(colours: Colours, costs: Sequence[Curve], churns: Sequence[Curve]) -> Any:
     """Draws the matched pairs' distance, and below it the share that is matched anew.
 
     Returns:

@@ -10,10 +10,10 @@ from typing import Any
 from mgd.runfolder import Run
 
 _SEED = re.compile(r"-seed(\d+)")
-_ASIDE = frozenset(
-    ("seed", "output", "experiment")
+_ASIDE = (
+    *("seed", "output", "experiment"),
     # Where a run was computed and what it told meanwhile: nothing of what was trained.
-    + ("gpu", "rank", "dist-url", "workers", "print-freq", "tensorboard", "checkpoint-every")
+    *("gpu", "rank", "dist-url", "workers", "print-freq", "tensorboard", "checkpoint-every"),
 )
 _SAME_STUDENT = ("arch", "data", "size", "train-images")
 

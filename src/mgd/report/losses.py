@@ -14,6 +14,9 @@ _PREFIX = "loss_"
 _MOST_EPOCHS = 150
 """So many are drawn at most: more cannot be seen apart, and make the page large."""
 
+_LEAST_LABELLED = 0.07
+"""Share of the height that a label needs."""
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -75,7 +78,9 @@ def colours_of_terms(losses: Sequence[Losses]) -> dict[str, str]:
     return {term: SERIES[place % len(SERIES)] for place, term in enumerate(terms)}
 
 
-def draw_losses(colours: Colours, losses: Losses, roles: dict[str, str], keys: dict[str, str]) -> Any:
+def draw_losses(
+    colours: Colours, losses: Losses, roles: dict[str, str], keys: dict[str, str]
+) -> Any:
     """Draws the terms as lines, and below them their shares as areas.
 
     Args:
@@ -116,9 +121,32 @@ def draw_losses(colours: Colours, losses: Losses, roles: dict[str, str], keys: d
             gid=f"{keys[term]}:area",
         )
         base = top
+    _label_areas(lower, shares, colours)
     lower.set(xlabel="epoch", ylabel="share", ylim=(0, 1), yticks=(0, 0.5, 1))
     lower.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
     lower.grid(visible=False)
     lower.margins(x=0)
     whole_numbers(lower)
     return figure
+
+
+def _label_areas(axes: Any, shares: dict[str, list[float]], colours: Colours) -> None:
+    """Writes each term beside the end of its area; small ones are left to their tips."""
+    base, free = 0.0, 0.0
+    for term, values in shares.items():
+        middle = base + values[-1] / 2
+        base += values[-1]
+        if values[-1] >= _LEAST_LABELLED:
+            place = max(middle, free)
+            free = place + _LEAST_LABELLED
+            axes.annotate(
+                term,
+                xy=(1, place),
+                xycoords="axes fraction",
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                color=colours["ink"],
+                annotation_clip=False,
+            )

@@ -78,7 +78,11 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
     axes.set(xlim=(-0.12, 1.84), ylim=(1.005, -0.01))
     axes.axis("off")
     heads = ("student", "teacher, by student", "teacher, own order")
-    places = ((_STUDENT[0] - 0.1, "left"), (sum(_ORDERED) / 2, "center"), (_NATIVE[1] + 0.1, "right"))
+    places = (
+        (_STUDENT[0] - 0.1, "left"),
+        (sum(_ORDERED) / 2, "center"),
+        (_NATIVE[1] + 0.1, "right"),
+    )
     for head, (x, side) in zip(heads, places, strict=True):
         axes.annotate(
             head,
@@ -111,9 +115,7 @@ def _ribbons(
         curve = [Path.CURVE4] * 3
         codes += [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
     axes.add_patch(
-        PathPatch(
-            Path(points, codes), facecolor=colour, edgecolor="none", alpha=alpha, gid=name
-        )
+        PathPatch(Path(points, codes), facecolor=colour, edgecolor="none", alpha=alpha, gid=name)
     )
 
 
@@ -132,9 +134,7 @@ def _bars(
         bottom = top + height
         points += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
         codes += [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY]
-    axes.add_patch(
-        PathPatch(Path(points, codes), facecolor=colour, edgecolor=edge, linewidth=0.4)
-    )
+    axes.add_patch(PathPatch(Path(points, codes), facecolor=colour, edgecolor=edge, linewidth=0.4))
 
 
 def _numbers(axes: Any, channels: list[int], x: float, side: str, height: float) -> None:
@@ -174,9 +174,7 @@ def draw_points(colours: Colours, points: list[PointMatching], has_titles: bool)
     """
     heights = [height_of(point) for point in points]
     extra = 0.7 * len(points) if has_titles else 0.0
-    figure, axes = new_figure(
-        5.4, sum(heights) + extra, len(points), height_ratios=heights
-    )
+    figure, axes = new_figure(5.4, sum(heights) + extra, len(points), height_ratios=heights)
     for axis, point in zip(axes[:, 0], points, strict=True):
         draw_ribbons(axis, point, colours)
         if has_titles:

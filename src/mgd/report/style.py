@@ -40,12 +40,15 @@ td, th {{ padding: .35rem .75rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line) }}
 th {{ color: var(--soft); font-weight: 600; vertical-align: bottom }}
 td:first-child, th:first-child {{ text-align: left }}
-.wide td:first-child {{ white-space: normal; min-width: 9rem; overflow-wrap: anywhere }}
+.wide td:first-child {{ white-space: normal; min-width: clamp(7.5rem, 18vw, 15rem);
+  overflow-wrap: anywhere }}
+.wide td:first-child, .wide th:first-child {{ position: sticky; left: 0;
+  background: var(--paper) }}
 .text td, .text th {{ text-align: left }}
 .text td {{ white-space: normal; overflow-wrap: anywhere; min-width: 5rem; max-width: 24rem }}
 tbody tr:hover {{ background: var(--panel) }}
-td[title] {{ cursor: help; text-decoration: underline dotted var(--soft); text-underline-offset: 3px }}
-td.plain {{ text-decoration: none }}
+td[title] {{ cursor: help; text-decoration: underline dotted var(--soft);
+  text-underline-offset: 3px }}
 .strip {{ width: 11rem; height: 1.2rem; vertical-align: middle }}
 .swatch {{ display: inline-block; width: .75em; height: .75em; border-radius: 50%;
   margin-right: .5em }}
