@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgd.report.groups import Group, is_teacher
-from mgd.report.theme import SERIES, Colours, as_label, new_figure
+from mgd.report.theme import SERIES, WIDTH, Colours, as_label, new_figure
 from mgd.runfolder import EpochRecord
 
 MOST = 6
@@ -207,7 +207,7 @@ def draw_accuracy(
         matplotlib's figure.
     """
     height = 3.5 + 0.5 * has_legend
-    figure, axes = new_figure(8.2 if has_legend else 5.4, height * len(panels), len(panels))
+    figure, axes = new_figure(8.2 if has_legend else WIDTH, height * len(panels), len(panels))
     for axis, curves in zip(axes[:, 0], panels, strict=True):
         draw_lines(axis, curves, colours)
         axis.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=limits)
@@ -246,7 +246,7 @@ def draw_costs(colours: Colours, costs: Sequence[Curve], churns: Sequence[Curve]
     Returns:
         matplotlib's figure.
     """
-    figure, axes = new_figure(5.4, 4.8, 2, sharex=True, height_ratios=(3, 2))
+    figure, axes = new_figure(WIDTH, 4.8, 2, sharex=True, height_ratios=(3, 2))
     draw_lines(axes[0, 0], costs, colours, is_step=True)
     draw_lines(axes[1, 0], churns, colours, is_step=True)
     axes[0, 0].set(ylabel="distance (0 to 4)")

@@ -8,7 +8,7 @@ from typing import Any
 
 from mgd.report.curves import whole_numbers
 from mgd.report.groups import Group
-from mgd.report.theme import SERIES, Colours, new_figure
+from mgd.report.theme import SERIES, WIDTH, Colours, new_figure
 
 _PREFIX = "loss_"
 _MOST_EPOCHS = 150
@@ -92,7 +92,7 @@ def draw_losses(
     Returns:
         matplotlib's figure.
     """
-    figure, axes = new_figure(5.4, 4.4, 2, sharex=True)
+    figure, axes = new_figure(WIDTH, 4.4, 2, sharex=True)
     upper, lower = axes[:, 0]
     is_single = len(losses.epochs) == 1
     for term, values in losses.terms.items():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mgd.report.theme import SERIES, Colours, as_label, new_figure
+from mgd.report.theme import SERIES, WIDTH, Colours, as_label, new_figure
 from mgd.runfolder import PointMatching
 
 MOST_CHANNELS = 128
@@ -174,7 +174,7 @@ def draw_points(colours: Colours, points: list[PointMatching], has_titles: bool)
     """
     heights = [height_of(point) for point in points]
     extra = 0.7 * len(points) if has_titles else 0.0
-    figure, axes = new_figure(5.4, sum(heights) + extra, len(points), height_ratios=heights)
+    figure, axes = new_figure(WIDTH, sum(heights) + extra, len(points), height_ratios=heights)
     for axis, point in zip(axes[:, 0], points, strict=True):
         draw_ribbons(axis, point, colours)
         if has_titles:

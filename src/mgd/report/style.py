@@ -55,7 +55,7 @@ td[title] {{ cursor: help; text-decoration: underline dotted var(--soft);
 .grid {{ display: grid; gap: 1.5rem 2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)) }}
 figure {{ margin: 0; min-width: 0 }}
-figure > svg {{ display: block; width: 100%; max-width: 40rem; height: auto }}
+figure > svg {{ display: block; width: 100%; max-width: 35rem; height: auto }}
 svg text {{ font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }}
 figcaption {{ margin-top: .3rem; overflow-wrap: anywhere }}
 .legend {{ display: flex; flex-wrap: wrap; gap: .25rem; padding: 0; margin: .3rem 0;

@@ -19,6 +19,8 @@ Colours = Mapping[str, str]
 Draw = Callable[[Colours], Any]
 """Draws a figure of matplotlib in the colours given."""
 
+WIDTH = 4.9
+"""Width of a picture in inches: its text is then readable on a phone's screen as well."""
 SERIES = tuple(f"series{number}" for number in range(1, 9))
 """Roles of the methods' colours: those of Okabe and Ito, which people with any of the common forms
 of colour blindness can tell apart, darker on white and lighter on black."""
