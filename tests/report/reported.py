@@ -42,7 +42,7 @@ def make_run(
     name,
     accuracy=None,
     distiller="none",
-    teacher=None,
+    teacher_top1=None,
     points=(),
     epochs=(50.0, 60.5),
     losses=(("loss", 1.0),),
@@ -60,7 +60,7 @@ def make_run(
     for epoch, top1 in enumerate(epochs):
         folder.add_epoch(EpochRecord(epoch=epoch, valid_top1=top1, losses=dict(losses), **others))
     if accuracy is not None:
-        folder.write_result(replace(RESULT, test_top1=accuracy, teacher_top1=teacher))
+        folder.write_result(replace(RESULT, test_top1=accuracy, teacher_top1=teacher_top1))
     if points:
         folder.write_matching(MatchingRecord(epoch=0, points=list(points)))
     folder.close()

@@ -71,7 +71,7 @@ def test_runs_without_a_seed_are_grouped_by_name(tmp_path):
 def test_the_gap_recovered_is_its_formula(tmp_path):
     alone = [make_run(tmp_path, f"alone-seed{i}", a) for i, a in enumerate((80.0, 82.0, 84.0))]
     taught = [
-        make_run(tmp_path, f"mgd-seed{i}", a, "mgd", teacher=98.0)
+        make_run(tmp_path, f"mgd-seed{i}", a, "mgd", teacher_top1=98.0)
         for i, a in enumerate((89.0, 90.0, 91.0))
     ]
     first, second = summarize(alone + taught)
@@ -84,21 +84,24 @@ def test_the_gap_recovered_is_its_formula(tmp_path):
 
 
 def test_a_student_worse_than_alone_has_a_negative_gap(tmp_path):
-    runs = [make_run(tmp_path, "alone", 90.0), make_run(tmp_path, "kd", 86.0, "kd", teacher=98.0)]
+    runs = [
+        make_run(tmp_path, "alone", 90.0),
+        make_run(tmp_path, "kd", 86.0, "kd", teacher_top1=98.0),
+    ]
     assert summarize(runs)[1].cells()[1:3] == ("86.0", "-50 %")
 
 
 @pytest.mark.parametrize("other", [{"arch": "wide"}, {"data": "cifar"}, {"train-images": 50}])
 def test_a_student_alone_of_another_setting_is_no_baseline(tmp_path, other):
     alone = make_run(tmp_path, "alone", 80.0, **other)
-    taught = make_run(tmp_path, "mgd", 90.0, "mgd", teacher=98.0)
+    taught = make_run(tmp_path, "mgd", 90.0, "mgd", teacher_top1=98.0)
     assert summarize([alone, taught])[1].gap_recovered is None
 
 
 def test_the_teacher_is_no_baseline_though_it_is_the_same_network(tmp_path):
     teacher = make_run(tmp_path, "first", 80.0)
     path = {"teacher-resume": "runs/first/student.safetensors", "teacher": "net"}
-    taught = make_run(tmp_path, "second", 90.0, "kd", teacher=98.0, **path)
+    taught = make_run(tmp_path, "second", 90.0, "kd", teacher_top1=98.0, **path)
     summary = summarize([teacher, taught])[1]
     assert (summary.alone, summary.teacher_parameters) == (None, 1234567)
 
@@ -107,7 +110,7 @@ def test_of_two_students_alone_the_one_with_the_same_options_is_the_baseline(tmp
     runs = [
         make_run(tmp_path, "short", 70.0, epochs=(1.0,), seed=0, lr=1),
         make_run(tmp_path, "long", 80.0, seed=0, lr=2),
-        make_run(tmp_path, "kd", 90.0, "kd", teacher=98.0, seed=0, lr=2),
+        make_run(tmp_path, "kd", 90.0, "kd", teacher_top1=98.0, seed=0, lr=2),
     ]
     assert summarize(runs)[2].alone == 80.0
 
@@ -125,7 +128,7 @@ def test_of_two_students_alone_the_one_with_the_same_options_is_the_baseline(tmp
 )
 def test_a_teacher_that_is_not_clearly_better_leaves_no_gap(tmp_path, alone, teacher, is_told):
     runs = [make_run(tmp_path, f"alone-seed{i}", a) for i, a in enumerate(alone)]
-    summary = summarize([*runs, make_run(tmp_path, "kd", 85.0, "kd", teacher=teacher)])[1]
+    summary = summarize([*runs, make_run(tmp_path, "kd", 85.0, "kd", teacher_top1=teacher)])[1]
     assert (summary.gap_recovered is not None) == is_told
     assert bool(summary.why_no_gap) == (not is_told)
     assert (summary.cells()[2] == "–") == (not is_told)

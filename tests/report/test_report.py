@@ -109,7 +109,10 @@ def test_the_headline_says_what_was_gained(page, tmp_path):
 
 
 def test_a_gap_that_says_nothing_is_a_dash_with_its_reason(page, tmp_path):
-    runs = [make_run(tmp_path, "alone", 80.0), make_run(tmp_path, "kd", 85.0, "kd", teacher=80.5)]
+    runs = [
+        make_run(tmp_path, "alone", 80.0),
+        make_run(tmp_path, "kd", 85.0, "kd", teacher_top1=80.5),
+    ]
     read = page(runs)
     (reason,) = (v["title"] for t, v in read.elements if t == "td" and "title" in v)
     assert reason == (

@@ -59,19 +59,24 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
         for k, channel in enumerate(channels):
             share = thin / len(users[channel])
             top = place[channel] * thin + users[channel].index(s) * share
-            left.append((s * tall + k * part, s * tall + (k + 1) * part, top, top + share))
+            band = s * tall + k * part, s * tall + (k + 1) * part, top, top + share
+            if left and abs(left[-1][3] - top) < 1e-9:  # touches the one before: one band
+                band = left[-1][0], band[1], left[-1][2], band[3]
+                left.pop()
+            left.append(band)
             start, end = place[channel] * thin, native[channel] * thin
             right.append((start, start + thin, end, end + thin))
         _ribbons(axes, left, (_STUDENT[1], _ORDERED[0]), colour, 0.5, f"s{s}:left")
         _ribbons(axes, right, (_ORDERED[1], _NATIVE[0]), colour, 0.32, f"s{s}:right")
-        _bars(axes, [(s * tall, tall)], _STUDENT, colour, colours["paper"])
-        for column, slots in ((_ORDERED, place), (_NATIVE, native)):
-            own = [c for c in channels if users[c][0] == s]
-            _bars(axes, [(slots[c] * thin, thin) for c in own], column, colour, colours["paper"])
+        own = [channel for channel in channels if users[channel][0] == s]
+        bars = [(_STUDENT, s * tall, tall)]
+        bars += [(_ORDERED, place[channel] * thin, thin) for channel in own]
+        bars += [(_NATIVE, native[channel] * thin, thin) for channel in own]
+        _bars(axes, bars, colour, colours["paper"])
     unused = [channel for channel in order if not users[channel]]
-    for column, slots in ((_ORDERED, place), (_NATIVE, native)):
-        bars = [(slots[channel] * thin, thin) for channel in unused]
-        _bars(axes, bars, column, colours["line"], colours["paper"])
+    bars = [(_ORDERED, place[channel] * thin, thin) for channel in unused]
+    bars += [(_NATIVE, native[channel] * thin, thin) for channel in unused]
+    _bars(axes, bars, colours["line"], colours["paper"])
     _numbers(axes, list(students), _STUDENT[0] - 0.03, "right", tall)
     _numbers(axes, order, _ORDERED[0] - 0.02, "right", thin)
     _numbers(axes, sorted(order), _NATIVE[1] + 0.03, "left", thin)
@@ -114,27 +119,25 @@ def _ribbons(
         points += [(end, far_bottom), (middle, far_bottom), (middle, bottom), (x, bottom), (x, top)]
         curve = [Path.CURVE4] * 3
         codes += [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
-    axes.add_patch(
-        PathPatch(Path(points, codes), facecolor=colour, edgecolor="none", alpha=alpha, gid=name)
-    )
+    path = Path(points, codes)
+    axes.add_patch(PathPatch(path, fc=colour, ec="none", alpha=alpha, gid=name, clip_on=False))
 
 
 def _bars(
-    axes: Any, bars: list[tuple[float, float]], column: tuple[float, float], colour: str, edge: str
+    axes: Any, bars: list[tuple[tuple[float, float], float, float]], colour: str, edge: str
 ) -> None:
-    """Draws the bars of channels, each with its top and its height, as one artist."""
+    """Draws the bars of channels, each with its column, its top and its height, as one artist."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    if not bars:
-        return
-    left, right = column
     codes, points = [], []
-    for top, height in bars:
+    for (left, right), top, height in bars:
         bottom = top + height
         points += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
         codes += [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY]
-    axes.add_patch(PathPatch(Path(points, codes), facecolor=colour, edgecolor=edge, linewidth=0.4))
+    if bars:
+        path = Path(points, codes)
+        axes.add_patch(PathPatch(path, fc=colour, ec=edge, linewidth=0.4, clip_on=False))
 
 
 def _numbers(axes: Any, channels: list[int], x: float, side: str, height: float) -> None:

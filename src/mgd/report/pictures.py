@@ -9,8 +9,8 @@ from mgd.report.html import details, figure, legend, table, text
 from mgd.report.theme import to_svg
 from mgd.runfolder import PointMatching, Run
 
-_MOST_POINTS = 12
-"""Points of a run that are drawn; the table has all of them."""
+_MOST_POINTS = 40
+"""Points that are drawn: with more, the page would be too large. The tables have all of them."""
 
 
 def learning_curves(groups: Sequence[Group]) -> list[str]:
@@ -140,7 +140,12 @@ def matchings(groups: Sequence[Group]) -> list[str]:
             "The first run of each method, as its last update left it.",
         ]
     )
-    return [notes, *(_matching(run, place) for place, run in enumerate(found))]
+    parts, left = [notes], _MOST_POINTS
+    for place, run in enumerate(found):
+        drawn = [point for point in run.points if _is_drawn(point)][:left]
+        parts.append(_matching(run, drawn, place))
+        left -= len(drawn)
+    return parts
 
 
 def _is_drawn(point: PointMatching) -> bool:
@@ -149,8 +154,7 @@ def _is_drawn(point: PointMatching) -> bool:
     return bool(channels) and min(channels) >= 0 and max(channels) < point.teacher_channels
 
 
-def _matching(run: Run, place: int) -> str:
-    drawn = [point for point in run.points if _is_drawn(point)][:_MOST_POINTS]
+def _matching(run: Run, drawn: Sequence[PointMatching], place: int) -> str:
     figures = []
     for number, point in enumerate(drawn):
         picture = to_svg(
@@ -162,9 +166,10 @@ def _matching(run: Run, place: int) -> str:
         )
         figures.append(figure(picture, _caption(point)))
     more = len(run.points) - len(drawn)
-    rest = _note([f"{more} more points are in the table alone."]) if more else ""
+    rest = f"{more} more points are in the table alone; a report of this run may draw them."
     heading = f"<h3>Matching of {text(run.name)}</h3>"
-    return details(heading, f"{points_table(run)}{_grid(figures)}{rest}", is_open=place == 0)
+    content = f"{points_table(run)}{_grid(figures)}{_note([rest]) if more else ''}"
+    return details(heading, content, is_open=place == 0)
 
 
 def _caption(point: PointMatching) -> str:

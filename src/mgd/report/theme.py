@@ -77,7 +77,10 @@ _PLACEHOLDERS = {role: f"#a0b1{number:02x}" for number, role in enumerate(LIGHT)
 _VARIABLES = {colour: f"var(--{role})" for role, colour in _PLACEHOLDERS.items()}
 _COLOUR = re.compile("|".join(_VARIABLES))
 _NUMBER = re.compile(r"-?\d+\.\d+")
-_FONT = re.compile(r"font: ([^';]*?)([\d.]+px) '[^']*'(?:, '[^']*')*(?:, [\w-]+)*")
+_FAMILY = re.compile(r"font-family: [^;]*;? ?")
+"""The page's own serves; its letters are no wider than those that the picture was made for."""
+_FONT = re.compile(r"font: (?P<size>[\d.]+px) [^;]*")
+_NO_TURN = re.compile(r"rotate\(-?0 [-\d. ]*\)")
 _REFERENCE = re.compile(r"#([\w-]+)")
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
@@ -190,6 +193,9 @@ def _references(element: Any) -> list[str]:
 def _adapt(element: Any, name: str, used: set[str], tips: Mapping[str, str]) -> None:
     """Makes an element of matplotlib's SVG one of the page, in place."""
     element.tag = element.tag.removeprefix(_SVG)
+    if element.tag != "text":  # where a space may be part of the text
+        element.text = (element.text or "").strip() or None
+    element.tail = None
     identity = element.attrib.pop("id", "")
     if identity in used:
         element.set("id", f"{name}-{identity}")
@@ -204,14 +210,16 @@ def _adapt(element: Any, name: str, used: set[str], tips: Mapping[str, str]) -> 
             element.set(key, _REFERENCE.sub(rf"#{name}-\1", value))
         elif key == "style":
             themed = _COLOUR.sub(lambda found: _VARIABLES[found[0]], value)
-            element.set(key, _FONT.sub(r"font-size: \2", themed))
+            element.set(key, _FAMILY.sub("", _FONT.sub(r"font-size: \g<size>", themed)))
+        elif key == "transform" and _NO_TURN.fullmatch(value):
+            del element.attrib[key]
         elif key in ("d", "transform", "x", "y"):
-            element.set(key, _NUMBER.sub(_shorter, value))
+            element.set(key, " ".join(_NUMBER.sub(_shorter, value).split()))
 
 
 def _shorter(number: re.Match[str]) -> str:
-    """A hundredth of a point is less than any screen shows; the pages are half as large."""
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+    """A tenth of a point is less than a screen shows, and the page is half as large."""
+    return f"{float(number[0]):.1f}".removesuffix(".0")
 
 
 def _title(text: str) -> Any:
