@@ -58,7 +58,8 @@ def report(arguments: Sequence[str]) -> None:
     home = folders[0] if len(folders) == 1 else folders[0].parent
     path = Path(given.output) if given.output else home / names.REPORT
     check_output(path)
-    title = ", ".join(folder.name for folder in folders)
+    named = [folder.name for folder in folders]
+    title = ", ".join(named) if len(named) < 4 else f"{named[0]} and {len(named) - 1} more"
     write_report(runs, path, f"Runs: {title}", evaluations=evaluations)
     print(path)
 

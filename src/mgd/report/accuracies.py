@@ -2,10 +2,9 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from mgd.report.figures import new_figure, plain, png
-
-_COLOURS = ("#E69F00", "#0072B2", "#009E73", "#CC79A7")  # Okabe and Ito: for colour-blind eyes too
+from mgd.report.theme import SERIES, Colours, as_label, new_figure, to_png
 
 
 def draw_accuracies(
@@ -15,7 +14,8 @@ def draw_accuracies(
 
     Args:
         series: For each way to train, such as "100 labels", the accuracies of each method's runs
-            in percent. Methods are the rows, in the order in which they come up first.
+            in percent. Methods are the rows, in the order in which they come up first. At most
+            eight.
         marks: Accuracies to draw as vertical lines, such as the teacher's, by their names.
 
     Returns:
@@ -24,10 +24,18 @@ def draw_accuracies(
     Raises:
         InputError: If matplotlib is not installed.
     """
+    return to_png(lambda colours: _draw(colours, series, marks))
+
+
+def _draw(
+    colours: Colours,
+    series: Mapping[str, Mapping[str, Sequence[float]]],
+    marks: Mapping[str, float],
+) -> Any:
     rows = list(dict.fromkeys(method for methods in series.values() for method in methods))
-    figure, axes = new_figure(width=9, height=1.5 + 0.6 * len(rows))
+    figure, ((axes,),) = new_figure(width=9, height=1.5 + 0.6 * len(rows))
     for number, (name, methods) in enumerate(series.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = colours[SERIES[number]]
         lift = 0.22 * ((len(series) - 1) / 2 - number)  # beside each other, not one over another
         for method, values in methods.items():
             height = rows.index(method) - lift
@@ -43,11 +51,11 @@ def draw_accuracies(
                 fontsize=9,
                 color=colour,
             )
-        axes.scatter([], [], s=90, color=colour, label=plain(name))
+        axes.scatter([], [], s=90, color=colour, label=as_label(name))
     for name, value in marks.items():
-        axes.axvline(value, color="#444444", linestyle="--", linewidth=1)
+        axes.axvline(value, color=colours["soft"], linestyle="--", linewidth=1)
         axes.annotate(
-            plain(f"{name} {value:.1f}"),
+            as_label(f"{name} {value:.1f}"),
             (value, 1),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
@@ -55,10 +63,10 @@ def draw_accuracies(
             ha="center",
             fontsize=9,
         )
-    axes.set_yticks(range(len(rows)), [plain(row) for row in rows])
+    axes.set_yticks(range(len(rows)), [as_label(row) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("accuracy on test images, %")
-    axes.grid(axis="x", alpha=0.3)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=len(series), frameon=False)
-    return png(figure)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=len(series))
+    return figure

@@ -1,22 +1,17 @@
 """A page about runs: one HTML file that needs nothing else."""
 
-import base64
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
-from mgd.report import figures
-from mgd.report.summary import HEADINGS, summarize
+from mgd.report import background, methods, pictures
+from mgd.report.curves import colours_of
+from mgd.report.groups import group_runs
+from mgd.report.html import Cell, details, section, table, text
+from mgd.report.style import POLICY, SCRIPT, STYLE
+from mgd.report.summary import summarize_groups
 from mgd.runfolder import Evaluation, Run, write_whole
 
 _MEASURED = ("evaluation", "network", "weights", "Acc@1, %", "Acc@5, %", "loss", "images", "view")
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse } td, th { padding: .25rem .8rem; text-align: right }
-td:first-child, th:first-child { text-align: left } tr:nth-child(even) { background: #f3f4f6 }
-th { border-bottom: 2px solid #444 } img { max-width: 100% } figcaption { color: #555 }
-"""
 
 
 def write_report(
@@ -26,7 +21,11 @@ def write_report(
     notes: Sequence[str] = (),
     evaluations: Sequence[Evaluation] = (),
 ) -> None:
-    """Writes a page with the tables, the learning curves and each group's matching.
+    """Writes a page about runs; each part is left out where its data are missing.
+
+    The parts are: the main finding in a sentence, the methods, the learning curves, the terms of
+    the loss, the course of the matching, the matchings, the evaluations, and how the runs were
+    made.
 
     Names of runs and classes come from the user's folders. They are shown as text, also where they
     hold HTML.
@@ -45,41 +44,74 @@ def write_report(
     Example:
         >>> import tempfile
         >>> from mgd.runfolder import Run
-        >>> run = Run(folder=Path("runs/mine"), options={}, epochs=[], result=None, matching=None)
+        >>> options = {"distiller": "none", "data": "digits"}
+        >>> run = Run(
+        ...     folder=Path("runs/mine"), options=options, epochs=[], result=None, matching=None
+        ... )
         >>> path = Path(tempfile.mkdtemp()) / "report.html"
         >>> write_report([run], path, "My run")
-        >>> "<h1>My run</h1>" in path.read_text()
+        >>> "<h1>My run</h1>" in path.read_text(encoding="utf-8")
         True
     """
-    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes)]
-    summaries = summarize(runs)
-    if summaries:
-        parts.append(_table(HEADINGS, [summary.cells() for summary in summaries]))
-    if evaluations:
-        parts.append("<h2>Evaluations</h2>")
-        parts.append(_table(_MEASURED, [row for each in evaluations for row in _rows(each)]))
-    if any(run.epochs for run in runs):
-        parts.append("<h2>Learning curves</h2>")
-        parts.append(
-            _picture(figures.draw_curves(runs), "Mean over seeds; the band spans all seeds.")
-        )
-    shown = set()
-    for run in runs:
-        if run.points and run.group not in shown:
-            shown.add(run.group)
-            parts.append(f"<h2>Matching of {escape(run.name)}</h2>")
-            caption = "Each row is a student channel, its marks the teacher channels it follows."
-            parts.append(_picture(figures.draw_matching(run), caption))
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
+    groups = group_runs(runs)
+    summaries = summarize_groups(groups)
+    sections = {
+        "methods": ("Methods", methods.methods_table(groups, summaries, colours_of(groups))),
+        "curves": ("Learning curves", pictures.learning_curves(groups)),
+        "losses": ("Terms of the loss", pictures.loss_terms(groups)),
+        "course": ("Course of the matching", pictures.matching_course(groups)),
+        "matchings": ("Matchings", pictures.matchings(groups)),
+        "evaluations": ("Evaluations", _evaluations(evaluations)),
+        "background": ("How the runs were made", _background(runs)),
+    }
+    links = "".join(
+        f'<li><a href="#{name}">{heading}</a></li>'
+        for name, (heading, parts) in sections.items()
+        if parts
     )
-    # A folder's name may not be UTF-8.
+    going = [run.name for run in runs if run.result is None]
+    parts = [
+        methods.headline(groups, summaries),
+        *(f"<p>{text(note)}</p>" for note in notes),
+        f'<p class="note">Not ended yet: {text(", ".join(going))}.</p>' if going else "",
+        f'<nav aria-label="Parts of the page"><ul>{links}</ul></nav>' if links else "",
+        *(section(name, heading, parts) for name, (heading, parts) in sections.items()),
+    ]
+    page = _whole(title, "".join(parts))
+    # The file is UTF-8, which has no halves of characters; a folder's name may have some.
     content = page.encode(errors="replace")
     write_whole(path, lambda file: file.write(content))
 
 
-def _rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+def _whole(title: str, body: str) -> str:
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f"<title>{text(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"<header><h1>{text(title)}</h1>"
+        '<button type="button" id="theme" hidden>light / dark</button></header>'
+        f"{body}</main><script>{SCRIPT}</script></body></html>"
+    )
+
+
+def _background(runs: Sequence[Run]) -> list[str]:
+    if not runs:
+        return []
+    parts = []
+    if speed := background.speed_table(runs):
+        parts.append(details("<h3>Throughput</h3>", speed))
+    if options := background.differing_options(runs):
+        parts.append(details("<h3>Options that differ</h3>", options))
+    return [*parts, details("<h3>Each run</h3>", background.each_run(runs))]
+
+
+def _evaluations(evaluations: Sequence[Evaluation]) -> list[str]:
+    rows = [row for each in evaluations for row in _rows(each)]
+    return [table(_MEASURED, rows, "Evaluations", "wide")] if rows else []
+
+
+def _rows(evaluation: Evaluation) -> list[tuple[str | Cell, ...]]:
     """Returns a row under `_MEASURED` for each network of an evaluation."""
     return [
         (
@@ -94,19 +126,3 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
         )
         for network in evaluation.networks
     ]
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _picture(png: bytes, caption: str) -> str:
-    data = base64.b64encode(png).decode()
-    return (
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )

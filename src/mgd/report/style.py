@@ -1,0 +1,105 @@
+"""Style and script of the page: both in the file, so that it needs nothing else."""
+
+import base64
+import hashlib
+
+from mgd.report.theme import DARK, LIGHT
+
+
+def _variables(colours: dict[str, str]) -> str:
+    return "".join(f"--{role}: {colour};" for role, colour in colours.items())
+
+
+STYLE = f"""
+:root {{ color-scheme: light; {_variables(LIGHT)} }}
+:root[data-theme=dark] {{ color-scheme: dark; {_variables(DARK)} }}
+@media screen and (prefers-color-scheme: dark) {{
+  :root:not([data-theme=light]) {{ color-scheme: dark; {_variables(DARK)} }}
+}}
+* {{ box-sizing: border-box }}
+body {{ margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }}
+main {{ max-width: 74rem; margin: 0 auto; padding: 1.25rem clamp(1rem, 3vw, 2.5rem) 4rem }}
+header {{ display: flex; gap: 1rem; align-items: flex-start; justify-content: space-between }}
+h1 {{ font-size: clamp(1.4rem, 4vw, 2rem); line-height: 1.2; margin: .2rem 0 .6rem;
+  overflow-wrap: anywhere }}
+h2 {{ font-size: 1.3rem; margin: 2.6rem 0 .8rem; padding-bottom: .3rem;
+  border-bottom: 1px solid var(--line) }}
+h3 {{ font-size: 1.05rem; margin: 0; display: inline; overflow-wrap: anywhere }}
+p {{ max-width: 48rem; overflow-wrap: anywhere }}
+.headline {{ font-size: clamp(1.05rem, 2.6vw, 1.3rem); line-height: 1.5; max-width: 56rem;
+  padding: 1rem 1.2rem; margin: .8rem 0; background: var(--panel);
+  border-left: 4px solid var(--accent); border-radius: 4px }}
+.note, figcaption, .empty {{ color: var(--soft); font-size: .9rem }}
+nav ul {{ display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; margin: .8rem 0;
+  list-style: none }}
+a {{ color: var(--accent) }}
+.scroll {{ overflow-x: auto; max-width: 100%; margin: .8rem 0 }}
+table {{ border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums }}
+td, th {{ padding: .35rem .75rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line) }}
+th {{ color: var(--soft); font-weight: 600; vertical-align: bottom }}
+td:first-child, th:first-child {{ text-align: left }}
+.wide td:first-child {{ white-space: normal; min-width: clamp(7.5rem, 18vw, 15rem);
+  overflow-wrap: anywhere }}
+.wide td:first-child, .wide th:first-child {{ position: sticky; left: 0;
+  background: var(--paper) }}
+.text td, .text th {{ text-align: left }}
+.text td {{ white-space: normal; overflow-wrap: anywhere; min-width: 5rem; max-width: 24rem }}
+tbody tr:hover {{ background: var(--panel) }}
+td[title] {{ cursor: help; text-decoration: underline dotted var(--soft);
+  text-underline-offset: 3px }}
+.strip {{ width: 11rem; height: 1.2rem; vertical-align: middle }}
+.swatch {{ display: inline-block; width: .75em; height: .75em; border-radius: 50%;
+  margin-right: .5em }}
+.grid {{ display: grid; gap: 1.5rem 2rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)) }}
+figure {{ margin: 0; min-width: 0 }}
+figure > svg {{ display: block; width: 100%; max-width: 35rem; height: auto }}
+svg text {{ font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }}
+figcaption {{ margin-top: .3rem; overflow-wrap: anywhere }}
+.legend {{ display: flex; flex-wrap: wrap; gap: .25rem; padding: 0; margin: .3rem 0;
+  list-style: none; font-size: .9rem }}
+button {{ font: inherit; color: inherit; background: none; border: 1px solid transparent;
+  border-radius: 4px; padding: .15rem .45rem; cursor: pointer; text-align: left }}
+button:hover {{ background: var(--panel); border-color: var(--line) }}
+.legend button {{ display: flex; gap: .45rem; align-items: center; overflow-wrap: anywhere }}
+.legend button[aria-pressed=false] {{ color: var(--soft); text-decoration: line-through }}
+.legend button[aria-pressed=false] .key {{ opacity: .3 }}
+.key {{ width: 26px; height: 8px; flex: none; fill: none; stroke-width: 2.4 }}
+#theme {{ border-color: var(--line); flex: none; white-space: nowrap }}
+details {{ margin: .7rem 0; border: 1px solid var(--line); border-radius: 6px;
+  padding: .5rem .9rem }}
+summary {{ cursor: pointer }}
+details > :not(summary):first-of-type {{ margin-top: .8rem }}
+pre, code {{ font: .88em/1.5 ui-monospace, "DejaVu Sans Mono", monospace }}
+pre {{ overflow-x: auto; background: var(--panel); padding: .6rem .8rem; border-radius: 4px }}
+:focus-visible {{ outline: 2px solid var(--accent); outline-offset: 2px }}
+@media (max-width: 30rem) {{ td, th {{ padding: .35rem .5rem }} .strip {{ width: 8rem }}
+  details {{ padding: .5rem .6rem }} }}
+@media print {{ #theme, nav {{ display: none }} .scroll {{ overflow: visible }} }}
+"""
+
+SCRIPT = """
+const root = document.documentElement, theme = document.getElementById("theme");
+theme.hidden = false;
+theme.onclick = () => {
+  const dark = root.dataset.theme ? root.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+};
+for (const key of document.querySelectorAll("button[data-key]")) key.onclick = () => {
+  const shown = key.getAttribute("aria-pressed") === "false";
+  key.setAttribute("aria-pressed", shown);
+  const scope = key.closest("[data-scope]");
+  for (const part of scope.querySelectorAll(`[data-series="${key.dataset.key}"]`))
+    part.style.display = shown ? "" : "none";
+};
+"""
+
+_DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    f"script-src 'sha256-{_DIGEST}'"
+)
+"""What a browser lets the page do: nothing is fetched, and no script runs but the one above."""
