@@ -58,8 +58,10 @@ def test_old_names_of_flags_and_methods_are_read_as_the_new_ones():
 @pytest.mark.parametrize(
     ("experiment", "method"),
     [
-        ("cifar10-scratch", "student alone"),
-        ("cifar10-scratch", "MGD amp"),
+        ("cifar10-unlabelled", "student alone"),
+        ("cifar10-unlabelled", "KD T 4"),
+        ("cifar10-unlabelled", "MGD amp"),
+        ("cifar10-unlabelled", "MGD amp, labelled images alone"),
         ("cifar10-pretrained", "student alone"),
         ("cifar10-pretrained", "random fixed"),
         ("cifar10-pretrained", "MGD amp"),

@@ -5,6 +5,8 @@ from typing import Any
 from mgd.report.theme import SERIES, WIDTH, Colours, as_label, new_figure
 from mgd.runfolder import PointMatching
 
+_Ribbon = tuple[float, float, float, float]
+"""Top and bottom at its left end, and at its right end."""
 MOST_CHANNELS = 128
 """Teacher channels in a picture at most: more cannot be told apart."""
 _MOST_NUMBERS = 40
@@ -55,8 +57,7 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
         colour = colours[SERIES[s % len(SERIES)]]
         channels = sorted(followed(point, s), key=lambda channel: place[channel])
         part = tall / len(channels)
-        left: list[tuple[float, float, float, float]] = []
-        right: list[tuple[float, float, float, float]] = []
+        left, right = list[_Ribbon](), list[_Ribbon]()
         for k, channel in enumerate(channels):
             share = thin / len(users[channel])
             top = place[channel] * thin + users[channel].index(s) * share
@@ -83,6 +84,11 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
     _numbers(axes, sorted(order), _NATIVE[1] + 0.03, "left", thin)
     axes.set(xlim=(-0.12, 1.84), ylim=(1.005, -0.01))
     axes.axis("off")
+    _heads(axes, colours["soft"])
+
+
+def _heads(axes: Any, colour: str) -> None:
+    """Writes above each column what it is."""
     heads = ("student", "teacher, by student", "teacher, own order")
     places = (
         (_STUDENT[0] - 0.1, "left"),
@@ -97,13 +103,13 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
             textcoords="offset points",
             ha=side,
             fontsize=9.5,
-            color=colours["soft"],
+            color=colour,
         )
 
 
 def _ribbons(
     axes: Any,
-    edges: list[tuple[float, float, float, float]],
+    edges: list[_Ribbon],
     columns: tuple[float, float],
     colour: str,
     alpha: float,

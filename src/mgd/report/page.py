@@ -53,6 +53,13 @@ def write_report(
         >>> "<h1>My run</h1>" in path.read_text(encoding="utf-8")
         True
     """
+    page = _whole(title, _body(runs, notes, evaluations))
+    # The file is UTF-8, which has no halves of characters; a folder's name may have some.
+    content = page.encode(errors="replace")
+    write_whole(path, lambda file: file.write(content))
+
+
+def _body(runs: Sequence[Run], notes: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
     groups = group_runs(runs)
     summaries = summarize_groups(groups)
     sections = {
@@ -77,10 +84,7 @@ def write_report(
         f'<nav aria-label="Parts of the page"><ul>{links}</ul></nav>' if links else "",
         *(section(name, heading, parts) for name, (heading, parts) in sections.items()),
     ]
-    page = _whole(title, "".join(parts))
-    # The file is UTF-8, which has no halves of characters; a folder's name may have some.
-    content = page.encode(errors="replace")
-    write_whole(path, lambda file: file.write(content))
+    return "".join(parts)
 
 
 def _whole(title: str, body: str) -> str:
