@@ -65,7 +65,7 @@ NOTES = (
     "Teacher and student are CIFAR ResNets of depth 8; the student has a quarter of the teacher's "
     "width and a fifteenth of its parameters. All methods have the same seeds, epochs and "
     "augmentation. The seed also draws which 100 of the 200 train.",
-    "gap = gap recovered = (method - student alone) / (teacher - student alone). `random`: the "
+    "gap = gap recovered = (method - student alone) / (teacher - student alone). random: the "
     "matching gives each student channel teacher channels drawn without looking.",
 )
 
