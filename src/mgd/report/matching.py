@@ -11,6 +11,8 @@ _MOST_NUMBERS = 40
 """Up to so many channels of a column have their number beside them."""
 _STUDENT, _ORDERED, _NATIVE = (0.0, 0.06), (0.72, 0.78), (1.66, 1.72)
 """Left and right edge of the three columns."""
+_Band = tuple[float, float, float, float]
+"""Top and bottom at the left end, and at the right end."""
 
 
 def shown_students(point: PointMatching) -> int:
@@ -55,7 +57,7 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
         colour = colours[SERIES[s % len(SERIES)]]
         channels = sorted(followed(point, s), key=lambda channel: place[channel])
         part = tall / len(channels)
-        left, right = [], []
+        left, right = list[_Band](), list[_Band]()
         for k, channel in enumerate(channels):
             share = thin / len(users[channel])
             top = place[channel] * thin + users[channel].index(s) * share
@@ -82,27 +84,28 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
     _numbers(axes, sorted(order), _NATIVE[1] + 0.03, "left", thin)
     axes.set(xlim=(-0.12, 1.84), ylim=(1.005, -0.01))
     axes.axis("off")
-    heads = ("student", "teacher, by student", "teacher, own order")
-    places = (
-        (_STUDENT[0] - 0.1, "left"),
-        (sum(_ORDERED) / 2, "center"),
-        (_NATIVE[1] + 0.1, "right"),
-    )
-    for head, (x, side) in zip(heads, places, strict=True):
+    _heads(axes, colours["soft"])
+
+
+def _heads(axes: Any, colour: str) -> None:
+    """Writes above each column what it is."""
+    for head, x, side in (
+        ("student", _STUDENT[0] - 0.1, "left"),
+        ("teacher, by student", sum(_ORDERED) / 2, "center"),
+        ("teacher, own order", _NATIVE[1] + 0.1, "right"),
+    ):
         axes.annotate(
-            head,
-            xy=(x, 0),
-            xytext=(0, 3),
+            *(head, (x, 0), (0, 3)),
             textcoords="offset points",
             ha=side,
             fontsize=9.5,
-            color=colours["soft"],
+            color=colour,
         )
 
 
 def _ribbons(
     axes: Any,
-    edges: list[tuple[float, float, float, float]],
+    edges: list[_Band],
     columns: tuple[float, float],
     colour: str,
     alpha: float,
@@ -120,7 +123,7 @@ def _ribbons(
         curve = [Path.CURVE4] * 3
         codes += [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
     path = Path(points, codes)
-    axes.add_patch(PathPatch(path, fc=colour, ec="none", alpha=alpha, gid=name, clip_on=False))
+    axes.add_artist(PathPatch(path, fc=colour, ec="none", alpha=alpha, gid=name, clip_on=False))
 
 
 def _bars(
@@ -137,7 +140,7 @@ def _bars(
         codes += [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY]
     if bars:
         path = Path(points, codes)
-        axes.add_patch(PathPatch(path, fc=colour, ec=edge, linewidth=0.4, clip_on=False))
+        axes.add_artist(PathPatch(path, fc=colour, ec=edge, linewidth=0.4, clip_on=False))
 
 
 def _numbers(axes: Any, channels: list[int], x: float, side: str, height: float) -> None:
