@@ -175,7 +175,7 @@ def test_names_are_text_whatever_is_in_them(page, tmp_path):
 
 
 def test_names_that_no_file_can_hold_are_shown_with_marks(page, tmp_path):
-    run = make_run(tmp_path, "plain", 70.0, "mgd", 90.0, [POINT], losses=BOTH)
+    run = make_run(tmp_path, "plain", 70.0, "mgd", 90.0)
     for name in ("bell\x07 and\nline", "half\udcff", "\u65e5\u672c", "left\u202eright"):
         named = replace(run, folder=tmp_path / name)
         text = page([named]).text

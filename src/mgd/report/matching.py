@@ -5,14 +5,14 @@ from typing import Any
 from mgd.report.theme import SERIES, WIDTH, Colours, as_label, new_figure
 from mgd.runfolder import PointMatching
 
-_Ribbon = tuple[float, float, float, float]
-"""Top and bottom at its left end, and at its right end."""
 MOST_CHANNELS = 128
 """Teacher channels in a picture at most: more cannot be told apart."""
 _MOST_NUMBERS = 40
 """Up to so many channels of a column have their number beside them."""
 _STUDENT, _ORDERED, _NATIVE = (0.0, 0.06), (0.72, 0.78), (1.66, 1.72)
 """Left and right edge of the three columns."""
+_Band = tuple[float, float, float, float]
+"""Top and bottom at the left end, and at the right end."""
 
 
 def shown_students(point: PointMatching) -> int:
@@ -57,7 +57,7 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
         colour = colours[SERIES[s % len(SERIES)]]
         channels = sorted(followed(point, s), key=lambda channel: place[channel])
         part = tall / len(channels)
-        left, right = list[_Ribbon](), list[_Ribbon]()
+        left, right = list[_Band](), list[_Band]()
         for k, channel in enumerate(channels):
             share = thin / len(users[channel])
             top = place[channel] * thin + users[channel].index(s) * share
@@ -89,17 +89,13 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
 
 def _heads(axes: Any, colour: str) -> None:
     """Writes above each column what it is."""
-    heads = ("student", "teacher, by student", "teacher, own order")
-    places = (
-        (_STUDENT[0] - 0.1, "left"),
-        (sum(_ORDERED) / 2, "center"),
-        (_NATIVE[1] + 0.1, "right"),
-    )
-    for head, (x, side) in zip(heads, places, strict=True):
+    for head, x, side in (
+        ("student", _STUDENT[0] - 0.1, "left"),
+        ("teacher, by student", sum(_ORDERED) / 2, "center"),
+        ("teacher, own order", _NATIVE[1] + 0.1, "right"),
+    ):
         axes.annotate(
-            head,
-            xy=(x, 0),
-            xytext=(0, 3),
+            *(head, (x, 0), (0, 3)),
             textcoords="offset points",
             ha=side,
             fontsize=9.5,
@@ -109,7 +105,7 @@ def _heads(axes: Any, colour: str) -> None:
 
 def _ribbons(
     axes: Any,
-    edges: list[_Ribbon],
+    edges: list[_Band],
     columns: tuple[float, float],
     colour: str,
     alpha: float,
@@ -127,7 +123,7 @@ def _ribbons(
         curve = [Path.CURVE4] * 3
         codes += [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
     path = Path(points, codes)
-    axes.add_patch(PathPatch(path, fc=colour, ec="none", alpha=alpha, gid=name, clip_on=False))
+    axes.add_artist(PathPatch(path, fc=colour, ec="none", alpha=alpha, gid=name, clip_on=False))
 
 
 def _bars(
@@ -144,7 +140,7 @@ def _bars(
         codes += [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY]
     if bars:
         path = Path(points, codes)
-        axes.add_patch(PathPatch(path, fc=colour, ec=edge, linewidth=0.4, clip_on=False))
+        axes.add_artist(PathPatch(path, fc=colour, ec=edge, linewidth=0.4, clip_on=False))
 
 
 def _numbers(axes: Any, channels: list[int], x: float, side: str, height: float) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from mgd.report import background, methods, pictures
 from mgd.report.curves import colours_of
-from mgd.report.groups import group_runs
+from mgd.report.groups import Group, group_runs
 from mgd.report.html import Cell, details, section, table, text
 from mgd.report.style import POLICY, SCRIPT, STYLE
-from mgd.report.summary import summarize_groups
+from mgd.report.summary import Summary, summarize_groups
 from mgd.runfolder import Evaluation, Run, write_whole
 
 _MEASURED = ("evaluation", "network", "weights", "Acc@1, %", "Acc@5, %", "loss", "images", "view")
@@ -53,24 +53,9 @@ def write_report(
         >>> "<h1>My run</h1>" in path.read_text(encoding="utf-8")
         True
     """
-    page = _whole(title, _body(runs, notes, evaluations))
-    # The file is UTF-8, which has no halves of characters; a folder's name may have some.
-    content = page.encode(errors="replace")
-    write_whole(path, lambda file: file.write(content))
-
-
-def _body(runs: Sequence[Run], notes: Sequence[str], evaluations: Sequence[Evaluation]) -> str:
     groups = group_runs(runs)
     summaries = summarize_groups(groups)
-    sections = {
-        "methods": ("Methods", methods.methods_table(groups, summaries, colours_of(groups))),
-        "curves": ("Learning curves", pictures.learning_curves(groups)),
-        "losses": ("Terms of the loss", pictures.loss_terms(groups)),
-        "course": ("Course of the matching", pictures.matching_course(groups)),
-        "matchings": ("Matchings", pictures.matchings(groups)),
-        "evaluations": ("Evaluations", _evaluations(evaluations)),
-        "background": ("How the runs were made", _background(runs)),
-    }
+    sections = _sections(groups, summaries, evaluations)
     links = "".join(
         f'<li><a href="#{name}">{heading}</a></li>'
         for name, (heading, parts) in sections.items()
@@ -84,7 +69,26 @@ def _body(runs: Sequence[Run], notes: Sequence[str], evaluations: Sequence[Evalu
         f'<nav aria-label="Parts of the page"><ul>{links}</ul></nav>' if links else "",
         *(section(name, heading, parts) for name, (heading, parts) in sections.items()),
     ]
-    return "".join(parts)
+    page = _whole(title, "".join(parts))
+    # The file is UTF-8, which has no halves of characters; a folder's name may have some.
+    content = page.encode(errors="replace")
+    write_whole(path, lambda file: file.write(content))
+
+
+def _sections(
+    groups: Sequence[Group], summaries: Sequence[Summary], evaluations: Sequence[Evaluation]
+) -> dict[str, tuple[str, list[str]]]:
+    """Returns the heading and the content of each section by its name; some are empty."""
+    runs = [run for group in groups for run in group.runs]
+    return {
+        "methods": ("Methods", methods.methods_table(groups, summaries, colours_of(groups))),
+        "curves": ("Learning curves", pictures.learning_curves(groups)),
+        "losses": ("Terms of the loss", pictures.loss_terms(groups)),
+        "course": ("Course of the matching", pictures.matching_course(groups)),
+        "matchings": ("Matchings", pictures.matchings(groups)),
+        "evaluations": ("Evaluations", _evaluations(evaluations)),
+        "background": ("How the runs were made", _background(runs)),
+    }
 
 
 def _whole(title: str, body: str) -> str:

@@ -9,7 +9,7 @@ from mgd.report.html import details, figure, legend, table, text
 from mgd.report.theme import to_svg
 from mgd.runfolder import PointMatching, Run
 
-_MOST_POINTS = 40
+_MOST_POINTS = 30
 """Points that are drawn: with more, the page would be too large. The tables have all of them."""
 
 

@@ -162,6 +162,7 @@ def _saved(draw: Draw, colours: Colours, kind: str) -> bytes:
 
 
 def _settings(colours: Colours) -> Any:
+    """Returns matplotlib's settings; its own type of them is another in each version."""
     inks = ("text.color", "axes.labelcolor", "axes.titlecolor")
     softs = ("xtick.color", "ytick.color", "axes.edgecolor")
     return {
