@@ -16,7 +16,7 @@ weight, so the weight falls in proportion; measured, docs/method.md."""
 
 ENOUGH_LABELS = 100
 """Labelled images of a class from which on the last layer needs no help of the teacher's logits;
-measured, docs/method.md."""
+chosen between what was measured, docs/method.md."""
 
 
 def feature_weights(
@@ -66,9 +66,8 @@ def logit_weight(labels_per_class: float) -> float:
     """Returns the weight of the loss on the logits beside that of the features.
 
     `1 - n / 100`, at least 0, for n labelled images of a class. The features teach all layers but
-    the last. With few labels the last layer learns from the teacher's logits. With many it learns
-    more from the labels, and the loss on the logits takes accuracy away; `docs/method.md` has the
-    measurements.
+    the last. Where labels are few, the teacher's logits help to train that one; where they are
+    many, they take accuracy away. `docs/method.md` has the measurements.
 
     Args:
         labels_per_class: Labelled training images for each class, on average; at least 0.
