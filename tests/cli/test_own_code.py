@@ -175,8 +175,6 @@ def test_own_code_has_no_published_weights(fault, words):
     small = SMALL[: SMALL.index("--use-pretrained")]
     line = fault("train", "digits", *small, "--arch", "badnets:Net", *words)
     assert "there are no published weights for 'badnets:Net', which is your code" in line
-    line = fault("distill", "digits", *small, "--arch", "cifar_resnet8", "--teacher", "badnets:Net")
-    assert "give a checkpoint file with --teacher-resume FILE" in line
 
 
 def test_points_of_own_code_that_fails_are_one_line(fault):
