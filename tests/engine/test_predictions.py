@@ -74,8 +74,9 @@ def test_the_answers_are_the_softmax_of_what_the_network_is_shown(made, files):
             shares = network(metadata.view(decode(each.image))[None]).softmax(1)[0].tolist()
         wanted = sorted(zip(metadata.classes, shares, strict=True), key=lambda pair: -pair[1])
         assert [name for name, _ in each.classes] == [name for name, _ in wanted]
+        # One image alone and a batch round differently.
         assert [share for _, share in each.classes] == pytest.approx(
-            [share for _, share in wanted], abs=1e-6
+            [share for _, share in wanted], abs=1e-5
         )
 
 
