@@ -90,6 +90,11 @@ def test_shares_of_the_loss(tmp_path):
     assert found.shares == {"ce": [0.75, 0.75], "x": [0.25, 0.25]}
 
 
+def test_a_term_that_is_always_zero_is_left_out(tmp_path):
+    run = make_run(tmp_path, "a", losses=(("loss", 1.0), ("loss_ce", 0.0), ("loss_mgd_1", 1.0)))
+    assert losses_of(group_runs([run])[0]) is None
+
+
 def test_long_runs_keep_their_first_and_last_epoch(tmp_path):
     run = make_run(tmp_path, "a", epochs=(1.0,))
     losses = {"loss": 2.0, "loss_ce": 1.0, "loss_x": 1.0}

@@ -90,4 +90,6 @@ def _shown(value: Any) -> str:
         return ", ".join(map(_shown, value)) or "–"
     if value is None or value == "":
         return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mgd.report.groups import Group, is_teacher
@@ -104,12 +104,10 @@ def panels_of(curves: Sequence[Curve]) -> list[list[Curve]]:
 def _dashed(curves: Sequence[Curve], is_first: bool = True) -> list[Curve]:
     """Gives the curves of a panel their dashes; the student alone is a line without any."""
     return [
-        Curve(
-            **{
-                **vars(curve),
-                "dashes": DASHES[place % len(DASHES)],
-                "is_faint": curve.colour == _ALONE and not is_first,
-            }
+        replace(
+            curve,
+            dashes=DASHES[place % len(DASHES)],
+            is_faint=curve.colour == _ALONE and not is_first,
         )
         for place, curve in enumerate(curves)
     ]
@@ -215,18 +213,20 @@ def draw_accuracy(
         if teacher is not None:
             axis.axhline(teacher, color=colours["ink"], linewidth=1, dashes=(2, 2))
             axis.annotate(
-                f"teacher {teacher:.1f}",
-                xy=(0, teacher),
+                f"teacher\n{teacher:.1f}",
+                xy=(1, teacher),
                 xycoords=("axes fraction", "data"),
-                xytext=(4, 3),
+                xytext=(4, 0),
                 textcoords="offset points",
+                va="center",
                 color=colours["ink"],
                 fontsize=9.5,
             )
         if has_legend:
             lines = {line.get_gid(): line for line in axis.get_lines() if line.get_gid()}
             handles = [lines[f"{curve.key}:line"] for curve in by_last_value(curves)]
-            axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9.5)
+            place = (1.1 if teacher is not None else 1, 0.5)
+            axis.legend(handles=handles, loc="center left", bbox_to_anchor=place, fontsize=9.5)
     return figure
 
 

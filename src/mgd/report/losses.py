@@ -38,13 +38,19 @@ class Losses:
 
 
 def losses_of(group: Group) -> Losses | None:
-    """Returns the terms of a group's loss; None where it has a single one.
+    """Returns the terms of a group's loss that are not always 0; None where there is one alone.
 
     An epoch in which a value of a run is not finite is left out.
     """
     runs = [run for run in group.runs if run.epochs]
     names = {name: None for run in runs for record in run.epochs for name in record.losses}
-    terms = [name for name in names if name.startswith(_PREFIX)]
+    # A term that is always 0 is switched off, as the labels' is in a run without labels.
+    terms = [
+        name
+        for name in names
+        if name.startswith(_PREFIX)
+        and any(record.losses.get(name) for run in runs for record in run.epochs)
+    ]
     if len(terms) < 2:
         return None
     epochs, values = [], []

@@ -1,5 +1,6 @@
 """Matching: which teacher channels each student channel follows, as ribbons between the two."""
 
+import math
 from typing import Any
 
 from mgd.report.theme import SERIES, WIDTH, Colours, as_label, new_figure
@@ -7,8 +8,8 @@ from mgd.runfolder import PointMatching
 
 MOST_CHANNELS = 128
 """Teacher channels in a picture at most: more cannot be told apart."""
-_MOST_NUMBERS = 40
-"""Up to so many channels of a column have their number beside them."""
+_LINE, _HEAD = 0.125, 0.3
+"""Height of a line of small text, and of the heads of the columns, in inches."""
 _STUDENT, _ORDERED, _NATIVE = (0.0, 0.06), (0.72, 0.78), (1.66, 1.72)
 """Left and right edge of the three columns."""
 _Band = tuple[float, float, float, float]
@@ -79,9 +80,10 @@ def draw_ribbons(axes: Any, point: PointMatching, colours: Colours) -> None:
     bars = [(_ORDERED, place[channel] * thin, thin) for channel in unused]
     bars += [(_NATIVE, native[channel] * thin, thin) for channel in unused]
     _bars(axes, bars, colours["line"], colours["paper"])
-    _numbers(axes, list(students), _STUDENT[0] - 0.03, "right", tall)
-    _numbers(axes, order, _ORDERED[0] - 0.02, "right", thin)
-    _numbers(axes, sorted(order), _NATIVE[1] + 0.03, "left", thin)
+    room = height_of(point) - _HEAD
+    _numbers(axes, list(students), _STUDENT[0] - 0.03, "right", room)
+    _numbers(axes, order, _ORDERED[0] - 0.02, "right", room)
+    _numbers(axes, sorted(order), _NATIVE[1] + 0.03, "left", room)
     axes.set(xlim=(-0.12, 1.84), ylim=(1.005, -0.01))
     axes.axis("off")
     _heads(axes, colours["soft"])
@@ -143,18 +145,14 @@ def _bars(
         axes.add_artist(PathPatch(path, fc=colour, ec=edge, linewidth=0.4, clip_on=False))
 
 
-def _numbers(axes: Any, channels: list[int], x: float, side: str, height: float) -> None:
-    """Writes channel numbers beside a column, as many as it has room for."""
-    every = -(-len(channels) // _MOST_NUMBERS)
-    if every > 1 and side != "left" and x > 0:
+def _numbers(axes: Any, channels: list[int], x: float, side: str, room: float) -> None:
+    """Writes channel numbers beside a column, as many as its height in inches has room for."""
+    every = math.ceil(len(channels) * _LINE / room)
+    if every > 1 and channels != sorted(channels):
         return  # some numbers of channels in a mixed order tell nothing
     for slot in range(0, len(channels), every):
-        axes.text(
-            *(x, (slot + 0.5) * height, str(channels[slot])),
-            ha=side,
-            va="center",
-            fontsize=min(9.0, 250 / max(len(channels) // every, 1)),
-        )
+        place = (slot + 0.5) / len(channels)
+        axes.text(x, place, str(channels[slot]), ha=side, va="center", fontsize=9)
 
 
 def tips_of(point: PointMatching) -> dict[str, str]:
@@ -169,7 +167,7 @@ def tips_of(point: PointMatching) -> dict[str, str]:
 
 def height_of(point: PointMatching) -> float:
     """Returns the height of a point's picture, in inches."""
-    return min(6.5, max(2.4, 0.11 * len(order_of(point))))
+    return min(6.5, max(2.4, _HEAD + 1.05 * _LINE * len(order_of(point))))
 
 
 def draw_points(colours: Colours, points: list[PointMatching], has_titles: bool) -> Any:

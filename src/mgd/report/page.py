@@ -69,9 +69,7 @@ def write_report(
         f'<nav aria-label="Parts of the page"><ul>{links}</ul></nav>' if links else "",
         *(section(name, heading, parts) for name, (heading, parts) in sections.items()),
     ]
-    page = _whole(title, "".join(parts))
-    # The file is UTF-8, which has no halves of characters; a folder's name may have some.
-    content = page.encode(errors="replace")
+    content = _whole(title, "".join(parts)).encode()
     write_whole(path, lambda file: file.write(content))
 
 

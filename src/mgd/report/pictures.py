@@ -1,6 +1,7 @@
 """Pictures of the page: SVG with their legends and captions, section by section."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from mgd.report import curves, losses, matching
@@ -110,7 +111,11 @@ def matching_course(groups: Sequence[Group]) -> list[str]:
             partial(
                 curves.draw_costs,
                 costs=panel,
-                churns=[churns[curve.key] for curve in panel if curve.key in churns],
+                churns=[
+                    replace(churns[curve.key], dashes=curve.dashes)
+                    for curve in panel
+                    if curve.key in churns
+                ],
             ),
             f"costs{place}",
             "Distance of the matched channels by epoch, and the share that is matched anew: "

@@ -45,7 +45,7 @@ td:first-child, th:first-child {{ text-align: left }}
 .wide td:first-child, .wide th:first-child {{ position: sticky; left: 0;
   background: var(--paper) }}
 .text td, .text th {{ text-align: left }}
-.text td {{ white-space: normal; overflow-wrap: anywhere; min-width: 5rem; max-width: 24rem }}
+.text td {{ white-space: normal; overflow-wrap: break-word; max-width: 24rem }}
 tbody tr:hover {{ background: var(--panel) }}
 td[title] {{ cursor: help; text-decoration: underline dotted var(--soft);
   text-underline-offset: 3px }}

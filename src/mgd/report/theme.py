@@ -109,7 +109,7 @@ def to_svg(draw: Draw, name: str, title: str, tips: Mapping[str, str] | None = N
     for element in list(root.iter()):
         _adapt(element, name, used, tips or {})
     root.set("role", "img")
-    root.set("aria-label", title)
+    root.set("aria-label", plain(title))
     root.insert(0, _title(title))
     return ElementTree.tostring(root, encoding="unicode")
 
