@@ -39,7 +39,6 @@ def opening_lines(data: str, splits: Splits, classifiers: Classifiers) -> Iterat
     yield from network_lines("student", classifiers.student)
     if classifiers.teacher is not None:
         yield from network_lines("teacher", classifiers.teacher)
-        yield from _lines("", held(classifiers.teacher.network))
 
 
 def data_lines(data: str, parts: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
@@ -52,6 +51,8 @@ def network_lines(title: str, classifier: Classifier) -> Iterator[str]:
     """Yields what a network is, where its weights come from, and how it sees an image."""
     yield from _lines(title, f"{classifier.name}, {classifier.weights}")
     yield from _lines("", f"sees {classifier.view} ({classifier.view_from})")
+    if title == "teacher":  # it is often the largest part of what a run needs
+        yield from _lines("", held(classifier.network))
     if classifier.no_answers:
         yield from _lines("", f"only its features teach: {classifier.no_answers}")
 
