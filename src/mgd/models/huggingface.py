@@ -59,6 +59,19 @@ def hf_classes(name: str) -> int | None:
     return int(config.num_labels) if _answers(config) else None
 
 
+def tells_view(name: str) -> bool:
+    """Tells whether a network comes with a processor, which says how it sees an image.
+
+    A folder that `save_pretrained` of the network alone wrote has none.
+
+    Args:
+        name: As in `create_hf`; a name on the hub is taken to have one.
+    """
+    folder = Path(name)
+    files = ("preprocessor_config.json", "processor_config.json")
+    return not folder.is_dir() or any((folder / file).is_file() for file in files)
+
+
 def _answers(config: Any) -> bool:
     """Tells whether the weights have a last layer: the configuration names the class saved."""
     return any(saved.endswith(_CLASSIFIER) for saved in config.architectures or ())
