@@ -211,7 +211,7 @@ def test_a_teacher_of_own_code_without_scores_teaches_by_its_features(fault, cap
 def test_a_teacher_of_own_code_that_fails_is_one_line(fault):
     line = fault(*DISTIL, "--teacher", "badnets:Failing")
     assert "cannot run on images of 8 x 8 px (my bug)" in line
-    assert "`teacher_size`" in line
+    assert "give it another --teacher-size" in line
 
 
 def test_points_of_own_code_that_fails_are_one_line(fault):
