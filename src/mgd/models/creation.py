@@ -106,13 +106,23 @@ def published_classes(name: str) -> int | None:
     library, colon, rest = name.partition(":")
     if library == "timm" and colon:
         config = importlib.import_module("timm").get_pretrained_cfg(rest)
-        return config.num_classes if config else None
+        if config is None or _embeds(f"{config.architecture}.{config.tag}"):
+            return None
+        return int(config.num_classes)
     if library == "hf" and colon:
         return hf_classes(rest)
     twin = _TORCHVISION_TWIN.get(name, rest or name)
     if twin not in torchvision.models.list_models(torchvision.models):
         return None
     return len(_published(twin).meta["categories"])
+
+
+def _embeds(name: str) -> bool:
+    """Tells whether weights of timm end in an embedding, whose width timm gives as `num_classes`.
+
+    So do the towers for images of CLIP and of the Perception Encoder, if not fine-tuned on classes.
+    """
+    return ("clip" in name or "_pe_core_" in name) and "_ft_in" not in name
 
 
 def _create_own(name: str, num_classes: int) -> nn.Module:
