@@ -1,5 +1,8 @@
 """Errors that a user can mend: one line that says what was given, what is needed, what to do."""
 
+import importlib
+from typing import Any
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -23,3 +26,23 @@ class RunError(RuntimeError):
     """
 
     exit_code = 1
+
+
+def import_extra(package: str, extra: str, user: str) -> Any:
+    """Imports a package that only an extra of this one installs.
+
+    Args:
+        package: Its name, as it is imported.
+        extra: The extra that brings it.
+        user: What needs it, for the message.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise InputError(
+            f"{user} needs the package {package}; "
+            f"pip install 'matching-guided-distillation[{extra}]'"
+        ) from error

@@ -177,6 +177,43 @@ def test_own_code_has_no_published_weights(fault, words):
     assert "there are no published weights for 'badnets:Net', which is your code" in line
 
 
+SILENT = SMALL[: SMALL.index("--use-pretrained")]
+DISTIL = ["distill", "digits", *SILENT, "--arch", "cifar_resnet8_x0_25", "--experiment", "run"]
+
+
+def test_a_teacher_of_own_code_brings_its_weights(here, capsys, caplog):
+    assert main([*DISTIL, "--teacher", "mynets:tiny"]) == 0
+    assert "teacher  mynets:tiny, weights of its own code" in capsys.readouterr().out
+    assert "random weights; give" not in caplog.text
+    assert main([*DISTIL[:-1], "other", "--teacher", "mynets:tiny", "--use-pretrained", "0"]) == 0
+    assert "teacher  mynets:tiny, weights of its own code" in capsys.readouterr().out
+    assert "random weights; give" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("Odd", "it returns a dict without scores"),
+        ("Maps", "its outputs are (4, 8, 8), and no scores of the 10 classes"),
+        ("one_more", "its outputs are (11,), and no scores of the 10 classes"),
+    ],
+)
+def test_a_teacher_of_own_code_without_scores_teaches_by_its_features(fault, capsys, name, reason):
+    teacher = ["--teacher", f"badnets:{name}"]
+    assert f"cannot answer: {reason}" in fault(*DISTIL, *teacher, "--distiller", "kd")
+    assert f"cannot answer: {reason}" in fault(*DISTIL, *teacher, "--mgd-with-kd", "1")
+    assert main([*DISTIL, *teacher]) == 0
+    said = capsys.readouterr().out
+    assert f"only its features teach: {reason}" in " ".join(said.split())
+    assert "teacher: Acc@1" not in said
+
+
+def test_a_teacher_of_own_code_that_fails_is_one_line(fault):
+    line = fault(*DISTIL, "--teacher", "badnets:Failing")
+    assert "cannot run on images of 8 x 8 px (my bug)" in line
+    assert "give it another --teacher-size" in line
+
+
 def test_points_of_own_code_that_fails_are_one_line(fault):
     words = ["points", "--teacher", "cifar_resnet8", "--student", "badnets:Failing"]
     assert "my bug and more" in fault(*words, "--size", "16")

@@ -754,3 +754,38 @@ def test_compiled_distiller_gives_the_same_losses():
     compiled = torch.compile(distiller, backend="eager")
     assert_close(compiled(IMAGES), distiller(IMAGES))
     torch._dynamo.reset()
+
+
+class OfFeatures(nn.Module):
+    """A teacher that returns its features in a container, and no scores."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.inner, self.kind = mgd.create_model("cifar_resnet8_x0_5", 10), kind
+
+    def forward(self, images):
+        return self.kind(self.inner(images))
+
+
+def _model_output(features):
+    from transformers.modeling_outputs import BaseModelOutput
+
+    return BaseModelOutput(last_hidden_state=features)
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda x: (x, x), lambda x: {"features": x}, lambda x: None, _model_output]
+)
+def test_a_teacher_without_scores_teaches_by_its_features(kind):
+    if kind is _model_output:
+        pytest.importorskip("transformers")
+    teacher, student = OfFeatures(kind), mgd.create_model("cifar_resnet8_x0_25", 10)
+    images = torch.randn(2, 3, 32, 32)
+    with mgd.Distiller(teacher, student, images, kd_weight=0.0) as distiller:
+        mgd.update_matching(distiller, [images])
+        out = distiller(images)
+        assert out.loss.isfinite().all()
+        assert list(out.terms) == ["mgd_1", "mgd_2", "mgd_3"]
+        out.loss.mean().backward()
+    with pytest.raises(mgd.InputError, match="in which no class scores are known"):
+        mgd.Distiller(teacher, student, images, kd_weight=1.0)

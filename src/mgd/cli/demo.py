@@ -27,7 +27,7 @@ STUDENT = "cifar_resnet8_x0_25"
 SHORT = 0.3
 """Length of the short training, as a share of the full one."""
 
-# Chosen on validation images: `docs/demo.md` tells how.
+# `docs/demo.md` tells how it was chosen.
 RECIPE: dict[str, Any] = {
     "size": 8,
     "augment": "shift",
@@ -41,9 +41,8 @@ RECIPE: dict[str, Any] = {
     "tensorboard": 0,
 }
 
-ALONE = "student alone"
 METHODS: dict[str, dict[str, Any]] = {
-    ALONE: {},
+    "student alone": {},
     "KD": {"distiller": "kd"},
     "MGD": {"distiller": "mgd", "mgd_with_kd": 0},
     "MGD + KD": {"distiller": "mgd", "mgd_with_kd": 1},
@@ -96,12 +95,7 @@ def demo(arguments: Sequence[str]) -> None:
     console.print(f"{time.perf_counter() - start:.0f} s; page: {root / names.REPORT}")
 
 
-def plan(
-    root: Path,
-    seeds: int,
-    lengths: Sequence[int],
-    methods: Mapping[str, dict[str, Any]] = METHODS,
-) -> list[RunConfig]:
+def plan(root: Path, seeds: int, lengths: Sequence[int]) -> list[RunConfig]:
     """Returns the teacher's run and then every student's, seed by seed."""
     images, recipe = root / "images", RunConfig().replace(**RECIPE)
     teacher = recipe.replace(
@@ -123,7 +117,7 @@ def plan(
     )
     # Both kinds of images together make larger batches of the same share of labels a step.
     more = {"unlabelled": (str(images / "unlabelled"),), "batch_size": 50}
-    taught = {f"{name}{MORE}": {**own, **more} for name, own in methods.items() if own}
+    taught = {f"{name}{MORE}": {**own, **more} for name, own in METHODS.items() if own}
     return [teacher] + [
         student.replace(
             output=str(root / f"{epochs}-epochs"),
@@ -134,7 +128,7 @@ def plan(
         )
         for seed in range(seeds)
         for epochs in lengths
-        for name, options in {**methods, **taught}.items()
+        for name, options in {**METHODS, **taught}.items()
     ]
 
 

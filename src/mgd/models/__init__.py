@@ -10,6 +10,7 @@ from mgd.models.creation import (
     published_classes,
 )
 from mgd.models.exported import FORMATS, Format, is_exported, to_onnx, to_pt2
+from mgd.models.huggingface import tells_view
 from mgd.models.loading import (
     arch_of,
     assume_metadata,
@@ -36,6 +37,7 @@ __all__ = [
     "load_network",
     "published_classes",
     "read_metadata",
+    "tells_view",
     "to_onnx",
     "to_pt2",
 ]

@@ -14,7 +14,7 @@ from urllib.error import URLError
 import torchvision
 from torch import nn
 
-from mgd.errors import InputError
+from mgd.errors import InputError, import_extra
 from mgd.models.cifar_resnet import CifarResNet
 from mgd.models.huggingface import create_hf, hf_classes
 from mgd.models.mobilenet import MobileNetV1, mobilenet_v2_eccv
@@ -60,9 +60,9 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
 
     Returns:
         A network (B, 3, H, W) -> (B, K) in training mode. If pretrained weights have another
-        number of classes, the last layer gets random weights. `hf:NAME` returns an object with
-        `logits` (B, K), see `mgd.logits_of`; without them where no classifier is known, as for
-        DINOv3, SigLIP and CLIP, of which the tower for images is built.
+        number of classes, the last layer gets random weights, and the log says so. `hf:NAME`
+        returns an object with `logits` (B, K), see `mgd.logits_of`; without them where no
+        classifier is known, as for DINOv3, SigLIP and CLIP, of which the tower for images is built.
 
     Raises:
         InputError: If the name is unknown, the file does not fit, or the weights cannot be loaded.
@@ -105,14 +105,24 @@ def published_classes(name: str) -> int | None:
     """Returns the number of classes of a network's published weights; 0 or `None` without any."""
     library, colon, rest = name.partition(":")
     if library == "timm" and colon:
-        config = importlib.import_module("timm").get_pretrained_cfg(rest)
-        return config.num_classes if config else None
+        config = import_extra("timm", "timm", f"'{name}'").get_pretrained_cfg(rest)
+        if config is None or _embeds(f"{config.architecture}.{config.tag}"):
+            return None
+        return int(config.num_classes)
     if library == "hf" and colon:
         return hf_classes(rest)
     twin = _TORCHVISION_TWIN.get(name, rest or name)
     if twin not in torchvision.models.list_models(torchvision.models):
         return None
     return len(_published(twin).meta["categories"])
+
+
+def _embeds(name: str) -> bool:
+    """Tells whether weights of timm end in an embedding, whose width timm gives as `num_classes`.
+
+    So do the towers for images of CLIP and of the Perception Encoder, if not fine-tuned on classes.
+    """
+    return ("clip" in name or "vit_pe_core" in name) and "_ft_in" not in name
 
 
 def _create_own(name: str, num_classes: int) -> nn.Module:
@@ -168,13 +178,7 @@ def _load_torchvision(network: nn.Module, name: str) -> None:
 
 
 def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            f"'timm:{name}' needs the package timm; "
-            "pip install 'matching-guided-distillation[timm]'"
-        ) from error
+    timm = import_extra("timm", "timm", f"'timm:{name}'")
     if not timm.is_model(name.partition(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.3)
         raise InputError(f"timm has no network '{name}'; nearest: {', '.join(near) or 'none'}")

@@ -3,6 +3,7 @@
 Only transformers' own code runs: code that comes with weights is refused.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 from torch import nn
 
-from mgd.errors import InputError
+from mgd.errors import InputError, import_extra
+
+logger = logging.getLogger(__name__)
 
 _CLASSIFIER = "ForImageClassification"
 """How transformers names a network that answers with classes."""
@@ -59,19 +62,26 @@ def hf_classes(name: str) -> int | None:
     return int(config.num_labels) if _answers(config) else None
 
 
+def tells_view(name: str) -> bool:
+    """Tells whether a network comes with a processor, which says how it sees an image.
+
+    A folder that `save_pretrained` of the network alone wrote has none.
+
+    Args:
+        name: As in `create_hf`; a name on the hub is taken to have one.
+    """
+    folder = Path(name)
+    files = ("preprocessor_config.json", "processor_config.json")
+    return not folder.is_dir() or any((folder / file).is_file() for file in files)
+
+
 def _answers(config: Any) -> bool:
     """Tells whether the weights have a last layer: the configuration names the class saved."""
     return any(saved.endswith(_CLASSIFIER) for saved in config.architectures or ())
 
 
 def _config(name: str) -> Any:
-    try:
-        from transformers import AutoConfig
-    except ImportError as error:
-        raise InputError(
-            f"'hf:{name}' needs the package transformers; "
-            "pip install 'matching-guided-distillation[hf]'"
-        ) from error
+    transformers = import_extra("transformers", "hf", f"'hf:{name}'")
     is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if is_path and not Path(name).is_dir():
         raise InputError(
@@ -79,7 +89,7 @@ def _config(name: str) -> Any:
             "the hub, or a folder with config.json"
         )
     try:
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # the hub, the file and the settings in it may all be at fault
         raise InputError(
             f"the network 'hf:{name}' cannot be loaded ({_reason(error)}); give a name on the "
@@ -139,6 +149,8 @@ def _load(name: str, kind: Any, config: Any) -> nn.Module:
             f"the weights of 'hf:{name}' do not fit {kind.__name__}: {len(lost)} are missing or of "
             f"another shape, such as {lost[0]}; use another copy"
         )
+    if new:
+        logger.warning("hf:%s: its head is made anew (%s)", name, ", ".join(sorted(new)))
     loaded: nn.Module = network
     return loaded
 
@@ -146,17 +158,17 @@ def _load(name: str, kind: Any, config: Any) -> nn.Module:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps transformers from printing tables and bars: what matters is told in our own words."""
-    from transformers.utils import logging
+    from transformers.utils import logging as theirs
 
-    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity, has_bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        theirs.set_verbosity(verbosity)
         if has_bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()
 
 
 def _reason(error: Exception) -> str:

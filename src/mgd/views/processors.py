@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mgd.errors import InputError
+from mgd.errors import InputError, import_extra
 from mgd.views.proof import Show
 
 # Pillow's numbers of its filters.
@@ -20,15 +20,9 @@ def load_processor(name: str) -> Any:
     Raises:
         InputError: If transformers is missing, or the processor cannot be loaded.
     """
+    transformers = import_extra("transformers", "hf", f"'hf:{name}'")
     try:
-        from transformers import AutoImageProcessor
-    except ImportError as error:
-        raise InputError(
-            f"'hf:{name}' needs the package transformers; "
-            "pip install 'matching-guided-distillation[hf]'"
-        ) from error
-    try:
-        return AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+        return transformers.AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # the hub, the file and the settings in it may all be at fault
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torchvision
 
-from mgd.errors import InputError
+from mgd.errors import InputError, import_extra
 from mgd.views.processors import load_processor, processor_plain, shown_by
 from mgd.views.proof import Show
 
@@ -92,13 +92,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _timm_config(name: str) -> Mapping[str, Any]:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            f"'timm:{name}' needs the package timm; "
-            "pip install 'matching-guided-distillation[timm]'"
-        ) from error
+    timm = import_extra("timm", "timm", f"'timm:{name}'")
     network = name.partition(".")[0]
     if not timm.is_model(network):
         raise InputError(f"timm has no network '{name}'; {_nearest(name, timm.list_models())}")

@@ -7,7 +7,7 @@ from torch import nn
 import mgd
 from mgd.data.splits import Splits, TensorSplit
 from mgd.engine.loop.evaluation import Scores, evaluate
-from mgd.engine.loop.opening import chance_warning, enlarging_warning, opening_lines
+from mgd.engine.loop.opening import chance_warning, enlarging_warning, held, opening_lines
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
@@ -131,14 +131,24 @@ def test_data_classes_and_both_views_are_said():
         "         sees 32 px, center 87.5 %, bilinear, mean and std of ImageNet (made up)",
         "teacher  big, random weights",
         "         sees 96 px, center 87.5 %, bilinear, mean and std of ImageNet (made up)",
-        "         holds 0.0 MB: 0.0 M parameters",
+        "         holds less than 0.1 MB: 0 parameters",
     ]
+
+
+def test_what_the_teacher_holds_is_the_sum_of_parameters_and_buffers():
+    network = nn.Sequential(nn.Linear(1000, 3000), nn.BatchNorm1d(3000)).half()
+    parameters = 1000 * 3000 + 3 * 3000  # weight and bias, and those of the norm
+    # A half is 2 bytes; mean and variance, and the number of batches, an integer.
+    size = 2 * (parameters + 2 * 3000) + 8
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    assert size / 1e6 == pytest.approx(6.03, abs=0.001)
+    assert held(network) == "holds 6.0 MB: 3 009 000 parameters"
 
 
 def test_a_teacher_whose_features_alone_teach_is_said_to_be_one():
     deaf = classifier(no_answers="it does not know 2 of the classes")
     found = lines(student=classifier(), teacher=deaf)
-    assert found[-2].strip() == "only its features teach: it does not know 2 of the classes"
+    assert found[-1].strip() == "only its features teach: it does not know 2 of the classes"
 
 
 def test_many_classes_fit_the_terminal():

@@ -351,7 +351,8 @@ def test_published_weights_of_timm_are_asked_for_their_classes(monkeypatch, know
 
     def config(name, *arguments):
         found = published(name, *arguments)
-        return SimpleNamespace(num_classes=known, to_dict=found.to_dict)
+        values = {"architecture": found.architecture, "tag": found.tag, "to_dict": found.to_dict}
+        return SimpleNamespace(num_classes=known, **values)
 
     monkeypatch.setattr(timm, "create_model", create)
     monkeypatch.setattr(timm, "get_pretrained_cfg", config)

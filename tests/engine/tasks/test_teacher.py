@@ -1,145 +1,208 @@
-"""Teachers that cannot answer with the run's classes: their features teach, and a line says why."""
-
-import logging
+"""Teachers without a last layer: their features teach, and the reason is told."""
 
 import pytest
 import torch
 from torch import nn
 
 import mgd
-from engine.tasks.test_classifiers import ARCH, CLASSES, build, code, teacher
-from mgd.engine.loop.opening import held
-from mgd.engine.loop.runlog import Reporter
-from mgd.engine.run import train
+from mgd.engine.loop.checkpoint import save_weights
+from mgd.engine.options.config import RunConfig
+from mgd.engine.tasks.classifiers import build_classifiers, with_names
 from mgd.errors import InputError
 
+ARCH = "cifar_resnet8_x0_25"
+CLASSES = ("a", "b", "c")
+CPU = torch.device("cpu")
+FEATURES = {"distiller": "mgd", "mgd_with_kd": 0}
 
-class Features(nn.Module):
-    """A backbone that returns what it was told to, and no scores of classes."""
 
-    returned = "tuple"
+class Backbone(nn.Module):
+    """A network of the user's own, without classes."""
 
     def __init__(self, num_classes):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
-        self.stage = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
+        self.inner = mgd.create_model(ARCH, num_classes)
 
     def forward(self, images):
-        maps = self.stage(self.stem(images))
-        kinds = {"tuple": (maps, None), "dict": {"features": maps}, "maps": maps}
-        return {**kinds, "vector": maps.mean((2, 3))}[self.returned]
+        return {"features": self.inner.conv1(images)}
 
 
-class FeaturesInDict(Features):
-    returned = "dict"
+class Widened(Backbone):
+    """Its outputs are as many as the classes of the data and one more."""
+
+    def forward(self, images):
+        scores = self.inner(images)
+        return torch.cat([scores, scores[:, :1]], 1)
 
 
-class Maps(Features):
-    returned = "maps"
+class Plain(Backbone):
+    """One with scores."""
+
+    def forward(self, images):
+        return self.inner(images)
 
 
-class Vector(Features):
-    returned = "vector"
+def code(kind):
+    return f"{kind.__module__}:{kind.__name__}"
 
 
-WITHOUT_SCORES = {
-    Features: "it returns a tuple without scores",
-    FeaturesInDict: "it returns a dict without scores",
-    Maps: "its outputs are (16, 56, 56), and no scores of the 3 classes",
-    Vector: "its outputs are (16,), and no scores of the 3 classes",
-}
+def teacher(**options):
+    config = RunConfig().replace(**{"arch": ARCH, **FEATURES, **options})
+    return build_classifiers(with_names(config), CLASSES, "auto", CPU).teacher
 
 
-@pytest.mark.parametrize(("kind", "reason"), WITHOUT_SCORES.items())
-def test_own_code_without_scores_teaches_by_its_features(kind, reason, caplog):
-    caplog.set_level(logging.WARNING)
-    found = teacher(teacher=code(kind))
-    assert found.no_answers == reason
-    assert found.weights == "weights of its own code"
-    assert "random weights" not in caplog.text
-
-
-@pytest.mark.parametrize("options", [{"mgd_with_kd": 1}, {"distiller": "kd"}])
-def test_it_is_refused_where_its_answers_are_asked_for(options):
-    with pytest.raises(InputError, match=r"cannot answer: it returns a tuple .*distiller=mgd"):
-        teacher(teacher=code(Features), **options)
+def refusal(**options):
+    with pytest.raises(InputError) as caught:
+        teacher(**options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture
-def headless(tmp_path):
-    """The file of a backbone: all weights but those of the last layer."""
-    state = mgd.create_model(ARCH, 3).state_dict()
-    last = [key for key in state if key.startswith("linear") or key.startswith("fc")]
-    assert last
-    torch.save({k: v for k, v in state.items() if k not in last}, tmp_path / "backbone.pth")
-    return str(tmp_path / "backbone.pth"), state
+def weights(tmp_path):
+    """Writes the weights of a network of three classes without some of them."""
+
+    def write(without=(), more=(), name="file.pth"):
+        state = mgd.create_model(ARCH, 3).state_dict()
+        state = {key: value for key, value in state.items() if key not in without}
+        state |= {key: torch.zeros(2) for key in more}
+        torch.save(state, tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
 
 
-def test_a_file_without_the_last_layer_gives_features(headless):
-    path, state = headless
-    found = teacher(teacher_resume=path)
-    assert found.no_answers.startswith("its file has no last layer (")
-    assert torch.equal(found.network.state_dict()["conv1.weight"], state["conv1.weight"])
+HEAD = ("linear.weight", "linear.bias")
 
 
-def test_a_file_that_lacks_another_layer_as_well_is_refused(headless):
-    path, _ = headless
-    state = torch.load(path)
-    del state["conv1.weight"]
-    torch.save(state, path)
-    with pytest.raises(InputError, match=r"missing in the file: .*conv1\.weight"):
-        teacher(teacher_resume=path)
+def test_a_file_without_the_last_layer_teaches_by_its_features(weights):
+    path = weights(HEAD)
+    found = teacher(teacher=ARCH, teacher_resume=path)
+    assert found.no_answers == "its file has no last layer (linear.bias, linear.weight)"
+    assert found.weights == path
+    own, kept = found.network.state_dict(), torch.load(path)
+    assert own.keys() - kept.keys() == set(HEAD)
+    assert all(torch.equal(own[key], value) for key, value in kept.items())
 
 
-def test_weights_published_without_classes_give_features(monkeypatch):
-    monkeypatch.setattr("mgd.engine.tasks.teacher.published_classes", lambda name: 0)
-    monkeypatch.setattr(
-        "mgd.engine.tasks.teacher.create_model", lambda name, k, weights: mgd.create_model(name, k)
+@pytest.mark.parametrize("options", [{"distiller": "kd"}, {"mgd_with_kd": 1}])
+def test_it_cannot_teach_by_logits(weights, options):
+    reason = refusal(teacher=ARCH, teacher_resume=weights(HEAD), **options)
+    assert "cannot answer: its file has no last layer" in reason
+
+
+def test_a_file_that_lacks_anything_else_is_refused(weights):
+    for without in (["linear.weight"], [*HEAD, "conv1.weight"], ["conv1.weight"]):
+        reason = refusal(teacher=ARCH, teacher_resume=weights(without))
+        assert f"{len(without)} missing in the file" in reason
+    reason = refusal(teacher=ARCH, teacher_resume=weights(HEAD, more=["extra"]))
+    assert "unknown to the network: extra" in reason
+
+
+def test_a_file_with_its_last_layer_answers(weights):
+    assert not teacher(teacher=ARCH, teacher_resume=weights()).no_answers
+
+
+def test_a_file_of_own_code_whose_output_has_no_scores(tmp_path):
+    path = tmp_path / "own.pth"
+    torch.save(Backbone(3).state_dict(), path)
+    found = teacher(teacher=code(Backbone), teacher_resume=str(path))
+    assert found.no_answers == "it returns a dict without scores"
+    assert found.weights == str(path)
+
+
+def test_own_code_with_other_outputs_does_not_answer():
+    found = teacher(teacher=code(Widened))
+    assert found.no_answers == "its outputs are (4,), and no scores of the 3 classes"
+    assert found.weights == "weights of its own code"
+
+
+def test_own_code_that_knows_more_classes_by_name_answers(tmp_path):
+    path, classes = tmp_path / "kept.safetensors", ("z", "c", "b", "a")
+    metadata = mgd.Metadata(arch=code(Plain), classes=classes, view=mgd.View(size=32))
+    save_weights(Plain(4), path, metadata)
+    found = teacher(teacher=code(Plain), teacher_resume=str(path))
+    assert not found.no_answers
+    assert found.columns.tolist() == [3, 2, 1]
+
+
+@pytest.fixture
+def as_published(monkeypatch):
+    """Random weights in place of timm's, which would be downloaded."""
+    timm = pytest.importorskip("timm")
+    build = timm.create_model
+
+    def create(name, pretrained, num_classes):
+        small = {"img_size": 56, "depth": 1, "embed_dim": 48, "num_heads": 3}
+        return build(name, pretrained=False, num_classes=num_classes, **small)
+
+    monkeypatch.setattr(timm, "create_model", create)
+
+
+@pytest.mark.usefixtures("as_published")
+def test_published_weights_without_classes_teach_by_their_features():
+    found = teacher(teacher="timm:vit_small_patch14_dinov2")
+    assert found.no_answers == "its weights were published without a last layer for classes"
+    assert found.weights == "published weights"
+    assert found.view.size == 518
+    assert "cannot answer" in refusal(teacher="timm:vit_small_patch14_dinov2", distiller="kd")
+
+
+def own_dinov2(num_classes):
+    """A function of the user's, which would load timm's weights at another size."""
+    import timm
+
+    small = {"img_size": 56, "depth": 1, "embed_dim": 48, "num_heads": 3}
+    return timm.create_model("vit_small_patch14_dinov2", num_classes=0, **small)
+
+
+def test_own_code_that_loads_a_network_of_timm_sees_images_as_published():
+    pytest.importorskip("timm")
+    found = teacher(teacher=code(own_dinov2), size=32)
+    assert found.weights == "weights of its own code"
+    assert found.view_from == "as published"
+    assert found.view == mgd.View(size=56, crop_pct=1.0, interpolation="bicubic")
+    assert found.no_answers == "its outputs are (48,), and no scores of the 3 classes"
+
+
+@pytest.fixture
+def dino(tmp_path):
+    """Saves a tiny DINOv2, with its processor or without; returns its name."""
+    transformers = pytest.importorskip("transformers")
+
+    def save(with_processor):
+        sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3}
+        config = transformers.Dinov2Config(**sizes, patch_size=14, image_size=42)
+        transformers.Dinov2Model(config).save_pretrained(tmp_path / "dino")
+        if with_processor:
+            size = {"size": {"shortest_edge": 48}, "crop_size": {"height": 42, "width": 42}}
+            transformers.BitImageProcessor(**size).save_pretrained(tmp_path / "dino")
+        return f"hf:{tmp_path / 'dino'}"
+
+    return save
+
+
+def test_a_backbone_of_transformers_teaches_by_its_features(dino):
+    found = teacher(teacher=dino(with_processor=True))
+    assert found.no_answers == "its weights were published without a last layer for classes"
+    assert found.view_from == "as published"
+    assert (found.view.size, found.view.resized) == (42, 48)
+
+
+def test_a_folder_without_a_processor_is_said_to_be_one(dino):
+    found = teacher(teacher=dino(with_processor=False), teacher_size=28)
+    assert found.view == mgd.View(size=28)
+    assert found.view_from == (
+        "ImageNet's, since its folder has no preprocessor_config.json, but for size"
     )
-    assert teacher(use_pretrained=None).no_answers == (
-        "its weights were published without a last layer for classes"
-    )
 
 
-class Heard(Reporter):
-    def __init__(self):
-        self.lines = []
-
-    def message(self, text):
-        self.lines.append(text)
-
-
-def test_a_run_says_what_its_teacher_holds_and_that_only_its_features_teach(image_folder, fast_run):
-    heard = Heard()
-    config = fast_run.replace(
-        data=str(image_folder), train_images=0, batch_size=6, epochs=1, distiller="mgd",
-        arch="cifar_resnet8_x0_25", teacher=code(Vector), size=16, teacher_size=16,
-    )  # fmt: skip
-    assert train(config, heard).best["epoch"] == 0
-    text = " ".join(" ".join(heard.lines).split())
-    assert "weights of its own code" in text
-    assert "only its features teach: its outputs are (16,)" in text
-    network = Vector(3)
-    assert f"holds {held(network).removeprefix('holds ')}" in text
-
-
-def test_what_is_held_is_the_sum_of_parameters_and_buffers():
-    network = nn.Sequential(nn.Linear(1000, 2000), nn.BatchNorm1d(2000)).half()
-    parameters = 1000 * 2000 + 2000 + 2 * 2000
-    megabytes = 2 * (parameters + 2 * 2000) / 1e6  # the norm has two buffers of that size
-    assert held(network) == f"holds {megabytes:.1f} MB: {parameters / 1e6:.1f} M parameters"
-
-
-def test_the_library_takes_any_output_where_the_logits_are_left_out():
-    student = mgd.create_model(ARCH, len(CLASSES))
-    images = torch.randn(4, 3, 32, 32)
-    for kind in WITHOUT_SCORES:
-        with mgd.Distiller(kind(3), student, images) as distiller:
-            assert torch.isfinite(distiller(images).loss).all()
-    with pytest.raises(InputError, match="set `kd_weight` to 0"):
-        mgd.Distiller(Features(3), student, images, kd_weight=1.0)
-
-
-def test_a_student_without_scores_is_refused():
-    with pytest.raises(InputError, match="no class scores are known"):
-        build(arch=code(Features)).student.logits(torch.zeros(1, 3, 32, 32))
+def test_a_random_headless_network_of_transformers_is_found_by_running_it(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3}
+    sizes |= {"intermediate_size": 24, "patch_size": 8, "image_size": 32}
+    config = transformers.SiglipVisionConfig(**sizes)
+    transformers.SiglipVisionModel(config).save_pretrained(tmp_path / "tower")
+    found = teacher(teacher=f"hf:{tmp_path / 'tower'}", use_pretrained=0)
+    assert found.no_answers == "it returns a BaseModelOutputWithPooling without scores"
+    assert found.weights == "random weights"

@@ -39,7 +39,6 @@ def opening_lines(data: str, splits: Splits, classifiers: Classifiers) -> Iterat
     yield from network_lines("student", classifiers.student)
     if classifiers.teacher is not None:
         yield from network_lines("teacher", classifiers.teacher)
-        yield from _lines("", held(classifiers.teacher.network))
 
 
 def data_lines(data: str, parts: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
@@ -52,6 +51,8 @@ def network_lines(title: str, classifier: Classifier) -> Iterator[str]:
     """Yields what a network is, where its weights come from, and how it sees an image."""
     yield from _lines(title, f"{classifier.name}, {classifier.weights}")
     yield from _lines("", f"sees {classifier.view} ({classifier.view_from})")
+    if title == "teacher":  # it is often the largest part of what a run needs
+        yield from _lines("", held(classifier.network))
     if classifier.no_answers:
         yield from _lines("", f"only its features teach: {classifier.no_answers}")
 
@@ -61,14 +62,14 @@ def held(network: nn.Module) -> str:
 
     Example:
         >>> from torch import nn
-        >>> held(nn.Linear(1000, 500))
-        'holds 2.0 MB: 0.5 M parameters'
+        >>> held(nn.Linear(1000, 500)), held(nn.Linear(2, 2))
+        ('holds 2.0 MB: 500 500 parameters', 'holds less than 0.1 MB: 6 parameters')
     """
     tensors = chain(network.parameters(), network.buffers())
     megabytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
-    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    shown = f"{megabytes:.0f}" if megabytes >= 10 else f"{megabytes:.1f}"
-    return f"holds {shown} MB: {millions:.1f} M parameters"
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    size = "less than 0.1 MB" if megabytes < 0.1 else f"{megabytes:.1f} MB"
+    return f"holds {size}: {parameters:,} parameters".replace(",", " ")
 
 
 def _lines(title: str, text: str) -> list[str]:

@@ -11,11 +11,11 @@ class NetworkConfig(Group):
 
     arch: str = option(
         "",
-        "student: a built-in name, torchvision:NAME, timm:NAME or package.module:callable; "
-        "default: the network of --student-resume, else mobilenet_v1",
+        "student: a built-in name, torchvision:NAME, timm:NAME, hf:NAME or "
+        "package.module:callable; default: the network of --student-resume, else mobilenet_v1",
         flags=("-a",),
         brief="network, such as resnet18",
-        train_text="network: a built-in name, torchvision:NAME, timm:NAME or "
+        train_text="network: a built-in name, torchvision:NAME, timm:NAME, hf:NAME or "
         "package.module:callable; default: the network of --student-resume, else mobilenet_v1",
     )
     teacher: str = option(

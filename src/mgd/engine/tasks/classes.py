@@ -38,8 +38,8 @@ def _classes_of_teacher(config: RunConfig) -> tuple[str, ...]:
     if not number:
         raise InputError(
             f"nothing says which classes the teacher {name} knows, and without labels the "
-            "student's are the same; give a teacher of a run (`teacher_resume=RUN`), or one with "
-            "published weights"
+            "student's are the same; give a teacher of a run (`teacher_resume=RUN`), or one whose "
+            "published weights have classes"
         )
     return tuple(str(label) for label in range(number))
 

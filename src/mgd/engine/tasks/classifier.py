@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from mgd.data.transforms import Augment, random_changes
 from mgd.errors import InputError
 from mgd.inside import logits_of
-from mgd.models import Metadata, create_model, is_code, is_exported
+from mgd.models import Metadata, create_model, is_code, is_exported, tells_view
 from mgd.views import View
+
+AS_PUBLISHED = "as published"
+"""Where a view comes from that the library of a network tells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +56,16 @@ def own_view(name: str, network: nn.Module, metadata: Metadata | None = None) ->
     """
     if metadata is not None:
         return metadata.view, "kept with its weights"
+    library, _, rest = name.partition(":")
+    if library == "hf" and not tells_view(rest):
+        size = getattr(getattr(network, "config", None), "image_size", None)
+        view = View(size=size) if isinstance(size, int) else View()
+        return view, "ImageNet's, since its folder has no preprocessor_config.json"
     if not is_code(name) and not is_exported(name):
-        return View.from_network(name), "as published"
+        return View.from_network(name), AS_PUBLISHED
     # Networks of timm, made by the user's own function, have it.
     if isinstance(getattr(network, "pretrained_cfg", None), Mapping):
-        return View.from_network(network), "as published"
+        return View.from_network(network), AS_PUBLISHED
     return View(), "ImageNet's, since nothing else is known"
 
 

@@ -10,6 +10,7 @@ from mgd.data.transforms import Augment
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.classes import columns_of
 from mgd.engine.tasks.classifier import (
+    AS_PUBLISHED,
     Classifier,
     as_trained,
     check_trainable,
@@ -36,6 +37,7 @@ from mgd.views import View
 logger = logging.getLogger(__name__)
 
 _PUBLISHED = "published weights"
+_OWN = "weights of its own code"
 
 
 def build_teacher(
@@ -75,7 +77,9 @@ def build_teacher(
         columns, others = columns_of(metadata.classes, classes, device)
         no_answers = no_answers or others
     view, view_from = own_view(name, network, metadata)
-    if metadata is None and weights != _PUBLISHED:
+    # Own code may load published weights, and then says how they see an image.
+    is_known = weights == _PUBLISHED or (weights == _OWN and view_from == AS_PUBLISHED)
+    if metadata is None and not is_known:
         # Nothing says how these weights were trained.
         view = as_trained(view, augment)
         if config.views.size != "auto":
@@ -87,11 +91,11 @@ def build_teacher(
 
 def _of_name(config: RunConfig, name: str, num_classes: int) -> tuple[nn.Module, str, str]:
     """Returns a network without a file, where its weights come from, and why it cannot answer."""
+    if is_code(name):  # whether it loads any is not known
+        return create_model(name, num_classes), _OWN, ""
     if config.networks.use_pretrained == 0:
         logger.warning("the teacher has random weights; give --teacher-resume FILE to teach")
         return create_model(name, num_classes), "random weights", ""
-    if is_code(name):
-        return create_model(name, num_classes), "weights of its own code", ""
     network = create_model(name, num_classes, PRETRAINED)
     published = published_classes(name)
     if not published:
