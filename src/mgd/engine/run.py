@@ -174,10 +174,8 @@ def _trainer(
         return reporter.watch("matching channels")(pipeline.tracked_images(), number)
 
     num_steps = pipeline.train_batches.num_batches
-    chosen, note = config, ""
-    if classifiers.teacher is not None:
-        labels_per_class = len(pipeline.splits.train) / len(classifiers.classes)
-        chosen, note = choose_logits(config, classifiers.teacher, labels_per_class)
+    labels_per_class = len(pipeline.splits.train) / len(classifiers.classes)
+    chosen, note = choose_logits(config, classifiers.teacher, labels_per_class)
     if note:
         reporter.message(note)
     task = build_task(chosen, classifiers, pipeline.example(), num_steps, images)

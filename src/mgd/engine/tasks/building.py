@@ -113,7 +113,7 @@ def build_distiller(
 
 
 def choose_logits(
-    config: RunConfig, teacher: Classifier, labels_per_class: float
+    config: RunConfig, teacher: Classifier | None, labels_per_class: float
 ) -> tuple[RunConfig, str]:
     """Decides whether the logits teach beside the features, where no option says so.
 
@@ -121,15 +121,15 @@ def choose_logits(
 
     Args:
         config: The run.
-        teacher: Its teacher.
+        teacher: Its teacher, if it has one.
         labels_per_class: Labelled training images for each class, on average.
 
     Returns:
         The run with what was decided; and a line about it, where a weight was chosen.
     """
     options = config.distillation
-    is_decided = options.mgd_with_kd is not None or options.distiller in ("none", "kd")
-    if is_decided or not config.data.unlabelled or teacher.no_answers:
+    is_decided = options.mgd_with_kd is not None or options.distiller == "kd"
+    if is_decided or not config.data.unlabelled or teacher is None or teacher.no_answers:
         return config, ""
     if options.kd_weight != "auto":
         return config.replace(mgd_with_kd=1), ""
