@@ -187,6 +187,44 @@ def test_a_part_of_the_digits_is_made_once(tmp_path):
     assert len(list((folders["DIGITS_5"] / "train" / "0").glob("*.png"))) > 50
 
 
+def test_few_labels_leave_the_other_images_without_any(tmp_path):
+    for part, number in (("train", 5), ("valid", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "whole" / part / name).mkdir(parents=True)
+            for index in range(number):
+                (tmp_path / "whole" / part / name / f"{index}.png").write_text(f"{name} {index}")
+    data = {"of": "pets", "labelled": 2}
+    matrix, given = {"experiments": {"few": {"data": data}}}, {"pets": tmp_path / "whole"}
+    folders = prepare(matrix, {"$PETS_2_LABELLED"}, given, tmp_path / "made")
+    folder = folders["PETS_2_LABELLED"]
+    labelled = {name: texts(folder / "train" / name) for name in ("cat", "dog")}
+    for name, found in labelled.items():
+        assert len(found) == 2
+        assert all(text.startswith(name) for text in found)
+    others = texts(folder / "unlabelled")
+    assert len(others) == 6
+    assert not others & set.union(*labelled.values())
+    assert len(texts(folder / "valid" / "cat")) == 2
+    assert prepare(matrix, {"$PETS_2_LABELLED"}, given, tmp_path / "made") == folders
+    assert texts(folder / "unlabelled") == others
+
+
+def texts(folder):
+    return {path.read_text() for path in folder.iterdir()}
+
+
+def test_flags_of_a_method_take_back_and_name_the_data():
+    few = {"of": "pets", "labelled": 2}
+    teach = {"unlabelled": "{data}/unlabelled", "channels-last": True}
+    methods = {"both": {"distiller": "mgd"}, "labelled": {"distiller": "mgd", "unlabelled": None}}
+    experiment = {"tier": "cpu", "data": few, "seeds": [0], "flags": {}, "methods": methods}
+    matrix = {"weights": {}, "experiments": {"few": {**experiment, "teach": teach}}}
+    both, labelled = (" ".join(job.words) for job in plan(matrix))
+    assert "--unlabelled $PETS_2_LABELLED/unlabelled --channels-last --seed 0" in both
+    assert "--unlabelled" not in labelled
+    assert "--channels-last --seed 0" in labelled
+
+
 def test_a_failed_run_fails_those_that_need_it(monkeypatch, tmp_path):
     jobs = [job for job in plan(MATRIX) if job.key[2] == 10 and job.experiment.startswith("digits")]
     pretrain = next(job for job in jobs if job.experiment == "digits-pretrain")
