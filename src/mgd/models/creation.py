@@ -122,7 +122,7 @@ def _embeds(name: str) -> bool:
 
     So do the towers for images of CLIP and of the Perception Encoder, if not fine-tuned on classes.
     """
-    return ("clip" in name or "vit_pe_core" in name) and "_ft_in" not in name
+    return ("clip" in name or "vit_pe_core" in name) and "ft_in" not in name
 
 
 def _create_own(name: str, num_classes: int) -> nn.Module:
