@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(notdir $(PYTHON))
 LOWEST := .venv-lowest/$(SCRIPTS)
 LOWEST_INSTALLED := .venv-lowest/installed-$(notdir $(PYTHON_LOWEST))
 
-.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs
+.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs release
 
 demo: $(INSTALLED)
 	$(BIN)/mgd demo
@@ -64,6 +64,20 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_cli.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+
+# What a user gets from the package index, tried as he gets it: both files are built, the wheel is
+# installed into an empty environment, and the demo runs there in an empty folder. Nothing is uploaded.
+# A short demo: `make release DEMO='--seeds 1 --epochs 6'`.
+RELEASE := .venv-release/$(SCRIPTS)
+release: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv --clear .venv-release
+	$(RELEASE)/python -m pip install --quiet --upgrade pip
+	$(RELEASE)/python -m pip install --quiet "$$(echo dist/*.whl)[demo]"
+	cd "$$(mktemp -d)" && "$(CURDIR)/$(RELEASE)/mgd" --version && "$(CURDIR)/$(RELEASE)/mgd" demo $(DEMO)
+	@echo "dist/ is ready; next: git tag v$$($(BIN)/python -c 'import mgd; print(mgd.__version__)')"
 
 $(INSTALLED): pyproject.toml src/mgd/version.py
 	test -e $@ || $(PYTHON) -m venv --clear .venv

@@ -1,6 +1,7 @@
 """Options given elsewhere than on the command line: in a YAML file, or in a run folder."""
 
 import difflib
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +12,8 @@ from mgd.engine.options.option import Option, Switch
 from mgd.errors import InputError
 from mgd.models import is_code
 from mgd.runfolder import is_evaluation, is_run, names
+
+logger = logging.getLogger(__name__)
 
 _IMAGES = ("data", "holdout", "train_images", "seed", "skip_bad_images", "bit_depth", "label_free")
 """Options of a run that say which images it was trained and chosen on."""
@@ -76,6 +79,7 @@ def images_of_run(place: Path) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in _IMAGES}
 
 
+_NEW_NAMES = {former: option.flag for option in OPTIONS.values() for former in option.former}
 _BY_KEY = {key: option for option in OPTIONS.values() for key in option.keys}
 
 
@@ -95,6 +99,7 @@ def options_in(path: Path, given: Collection[str]) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     for key, value in content.items():
         name = _option_named(path, key).name
+        warn_of_former_name("--" + str(key).replace("_", "-"))
         if name in keys:
             raise InputError(
                 f"-c {path}: '{keys[name]}' and '{key}' are the same option; keep one of the two"
@@ -106,6 +111,16 @@ def options_in(path: Path, given: Collection[str]) -> dict[str, Any]:
                 f"give --{key} on the command line"
             )
     return {name: content[key] for name, key in keys.items()}
+
+
+def warn_of_former_name(flag: str) -> None:
+    """Warns of a flag by the name that it had in an earlier version."""
+    if flag in _NEW_NAMES:
+        logger.warning(
+            "%s is now called %s; the old name will go with one of the next versions",
+            flag,
+            _NEW_NAMES[flag],
+        )
 
 
 def _may_run_code(name: str, value: str) -> bool:

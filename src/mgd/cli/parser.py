@@ -10,7 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mgd.cli.given import check_place, images_of_run, is_network, options_in, words
+from mgd.cli.given import (
+    check_place,
+    images_of_run,
+    is_network,
+    options_in,
+    warn_of_former_name,
+    words,
+)
 from mgd.engine.options.checks import TEACHER_OPTIONS, check_teacher_is_used
 from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig
 from mgd.engine.options.option import Command, Option, options_of
@@ -150,6 +157,8 @@ class RunParser(Parser):
 
     def _parse(self, words: Sequence[str]) -> dict[str, Any]:
         """Returns what was given, by name."""
+        for word in words:
+            warn_of_former_name(word.partition("=")[0])
         # Intermixed: otherwise flags before DATA would make argparse take it for left out.
         values = vars(self.parse_intermixed_args(words))
         for name, value in values.items():
@@ -206,7 +215,7 @@ def add_option(section: Any, item: Option, text: str) -> None:
         text: Of the help.
     """
     flags = [*(f for f in item.flags if f[1] != "-"), item.flag]
-    flags += [f for f in item.flags if f[1] == "-"]
+    flags += [f for f in (*item.flags, *item.former) if f[1] == "-"]
     if item.kind is bool:
         section.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=text)
         return

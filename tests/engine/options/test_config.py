@@ -132,10 +132,19 @@ def test_a_file_may_use_any_name_of_an_option(tmp_path, key):
     assert again.distillation.feature_weight == 1
 
 
-def test_the_old_name_of_a_flag_is_accepted():
-    assert (
-        RunParser("distill").read(["digits", "--loss-worth", "3"]).distillation.feature_weight == 3
-    )
+@pytest.mark.parametrize("words", [["--loss-worth", "3"], ["--loss-worth=3"]])
+def test_the_old_name_of_a_flag_is_accepted_with_a_warning(words, caplog):
+    config = RunParser("distill").read(["digits", *words])
+    assert config.distillation.feature_weight == 3
+    assert "--loss-worth is now called --feature-weight" in caplog.text
+
+
+@pytest.mark.parametrize(("key", "warned"), [("loss-worth", 1), ("loss_worth", 1), ("lr", 0)])
+def test_the_old_name_in_a_file_is_warned_of_once(tmp_path, caplog, key, warned):
+    path = tmp_path / "args.yaml"
+    path.write_text(f"{key}: 3.0\n")
+    RunParser("distill").read(["digits", "-c", str(path)])
+    assert caplog.text.count("is now called") == warned
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class DistillationConfig(Group):
     feature_weight: float | Literal["auto"] = option(
         "auto",
         "target weight of the feature loss per element; auto: 20, less below 4 000 elements",
-        flags=("--loss-worth",),
+        former=("--loss-worth",),
         above=0,
         brief="weight of the feature loss",
     )

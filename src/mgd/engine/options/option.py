@@ -36,6 +36,7 @@ def option(
     text: str,
     *,
     flags: tuple[str, ...] = (),
+    former: tuple[str, ...] = (),
     least: float | None = None,
     above: float | None = None,
     most: float | None = None,
@@ -53,6 +54,7 @@ def option(
         default: Value where nothing is given.
         text: What it does, with units and the meaning of special values.
         flags: Other names of the flag. Those with two dashes are also accepted in YAML files.
+        former: Names of earlier versions, with two dashes: accepted as `flags` are, with a warning.
         least, above, most: Range of a number; `least` and `most` are included, `above` is not.
         brief: Text of one line for `--help`, which lists the common options: those that have one.
             `--help-all` lists every option with its whole text.
@@ -65,6 +67,7 @@ def option(
         metadata={
             "text": text,
             "flags": flags,
+            "former": former,
             "least": least,
             "above": above,
             "most": most,
@@ -85,6 +88,7 @@ class Option:
     text: str
     train_text: str
     flags: tuple[str, ...]
+    former: tuple[str, ...]
     least: float | None
     above: float | None
     most: float | None
@@ -106,7 +110,8 @@ class Option:
     @property
     def keys(self) -> tuple[str, ...]:
         """Names in a YAML file."""
-        return tuple(flag[2:] for flag in (self.flag, *self.flags) if flag.startswith("--"))
+        every = (self.flag, *self.flags, *self.former)
+        return tuple(flag[2:] for flag in every if flag.startswith("--"))
 
     @property
     def choices(self) -> tuple[Any, ...]:
