@@ -69,3 +69,23 @@ def test_a_small_student_follows_it(name):
         loss = distiller(images).loss
         assert loss.isfinite().all()
         loss.mean().backward()
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "eva02_tiny_patch14_224", "resnet18"])
+@torch.no_grad()
+def test_it_takes_other_sizes_and_computes_the_same_at_its_own(name):
+    network = mgd.create_model(f"timm:{known(name)}", 3).eval()
+    plain = timm.create_model(name, num_classes=3).eval()
+    plain.load_state_dict(network.state_dict())
+    images = torch.randn(1, 3, 224, 224)
+    torch.testing.assert_close(network(images), plain(images))
+    assert network(images[..., :112, :112]).shape == (1, 3)
+
+
+def test_an_error_of_timm_is_not_taken_for_a_size(monkeypatch):
+    def create(name, **options):
+        raise TypeError("dropped: another reason")
+
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(TypeError, match="another reason"):
+        mgd.create_model("timm:resnet18", 3)

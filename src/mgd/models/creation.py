@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.error import URLError
 
@@ -182,8 +183,9 @@ def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
     if not timm.is_model(name.partition(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.3)
         raise InputError(f"timm has no network '{name}'; nearest: {', '.join(near) or 'none'}")
+    create = partial(timm.create_model, name, pretrained=pretrained, num_classes=num_classes)
     try:
-        network: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+        network: nn.Module = _of_any_size(create)
     except (URLError, OSError, RuntimeError) as error:
         if not pretrained:
             raise
@@ -192,6 +194,21 @@ def _create_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
             f"the pretrained weights of 'timm:{name}' cannot be loaded ({reason}); {_OTHER_WEIGHTS}"
         ) from error
     return network
+
+
+def _of_any_size(create: Callable[..., nn.Module]) -> nn.Module:
+    """Creates a network of timm, for images of any size where its class can do that.
+
+    Without the option a vision transformer takes its own size alone. With it, at its own size it
+    computes what it computes without, and its weights are the same.
+    """
+    option = "dynamic_img_size"
+    try:
+        return create(**{option: True})
+    except TypeError as error:
+        if option not in str(error):
+            raise
+    return create()
 
 
 def _import(name: str) -> Any:
