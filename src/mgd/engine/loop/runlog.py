@@ -34,6 +34,12 @@ class Reporter:
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Shows running means after so many steps of the epoch."""
 
+    def best(self, epoch: int, top1: float) -> None:
+        """Announces the best epoch so far, from 0: where a run goes on, and at each better one.
+
+        Nothing is announced where a run keeps its last epoch, whatever it came to.
+        """
+
     def end_epoch(self, record: EpochRecord) -> None:
         """Shows an epoch's record."""
 
