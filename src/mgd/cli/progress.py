@@ -10,8 +10,9 @@ from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mgd.cli.lines import WIDTH, accuracies, agreement, decimals, folded, printable_lines
+from mgd.cli.lines import accuracies, agreement, decimals, folded, printable_lines
 from mgd.data.check import Watch
+from mgd.engine.loop.opening import WIDTH
 from mgd.engine.loop.runlog import Reporter
 from mgd.runfolder import EpochRecord
 

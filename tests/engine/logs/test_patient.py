@@ -4,7 +4,9 @@ import sys
 
 import pytest
 import torch
+import yaml
 
+from mgd.cli.parser import RunParser
 from mgd.engine.logs import check_logs, patient
 from mgd.engine.logs.opening import _LOGS, _PACKAGES
 from mgd.engine.logs.patient import PatientLog
@@ -174,6 +176,15 @@ def test_the_first_rank_alone_needs_the_packages(monkeypatch):
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(InputError):
         check_logs(output)
+
+
+def test_both_are_named_by_repeating_the_option(tmp_path):
+    words = ["digits", "--log", "wandb", "--log", "mlflow"]
+    config = RunParser("train").read(words)
+    assert config.output.log == ("wandb", "mlflow")
+    file = tmp_path / "args.yaml"
+    file.write_text(yaml.safe_dump(config.flat()))
+    assert RunParser("train").read(["-c", str(file)]).output.log == ("wandb", "mlflow")
 
 
 def test_the_options_names_are_the_logs():

@@ -32,13 +32,14 @@ def training_sample(pipeline: Pipeline, view: View, epoch: int) -> Tensor | None
             continue  # whoever trains on the image will say so, with its name
     if not crops:
         return None
-    return make_grid(_as_seen(torch.stack(crops), view), nrow=4)
+    grid: Tensor = make_grid(_as_seen(torch.stack(crops), view), nrow=4)
+    return grid
 
 
 def _as_seen(crops: Tensor, view: View) -> Tensor:
     """Returns uint8 crops (B, 3, H, W) at the network's size and in its colours, as RGB."""
     preprocess = Preprocess(view)
-    seen = preprocess(crops) * preprocess.std + preprocess.mean
+    seen: Tensor = preprocess(crops) * preprocess.std + preprocess.mean
     if view.colour == "BGR":
         seen = seen.flip(1)
     return seen.round().clamp(0, 255).byte().expand(-1, 3, -1, -1)
