@@ -32,7 +32,7 @@ from mgd.engine.loop.pipeline import (
 )
 from mgd.engine.loop.progress import Progress
 from mgd.engine.loop.runlog import Reporter, RunLog
-from mgd.engine.loop.sample import training_sample
+from mgd.engine.loop.sample import open_other_logs
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
@@ -128,7 +128,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
                 _adopt_best(trainer.progress, path, Path(config.output.resume).parent)
         has_begun = True
         if log is not None:
-            _open_others(log, trainer)
+            open_other_logs(log, trainer)
         trainer.fit(log, teacher)
         outcome = _finish(trainer, path, teacher, start)
         if log is not None:
@@ -144,16 +144,6 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
         if log is not None:
             log.close()
     return outcome
-
-
-def _open_others(log: RunLog, trainer: Trainer) -> None:
-    """Opens the logs besides the run folder, and shows there what the augmentation does."""
-    epoch, view = trainer.progress.epoch, trainer.task.classifiers.student.view
-    if not log.open_others(epoch):
-        return
-    sample = training_sample(trainer.pipeline, view, epoch)
-    if sample is not None:
-        log.add_image("training images as the student sees them", sample, epoch)
 
 
 def _cut(
