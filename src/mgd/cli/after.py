@@ -64,13 +64,13 @@ def report(arguments: Sequence[str]) -> None:
         logger.warning("'%s' has no finished epoch; left out", folder)
     home = folders[0] if len(folders) == 1 else folders[0].parent
     path = Path(given.output) if given.output else home / names.REPORT
-    check_output(path)
     named = [folder.name for folder in folders]
     title = ", ".join(named) if len(named) < 4 else f"{named[0]} and {len(named) - 1} more"
 
     def draw(reloads: int) -> list[Run]:
         evaluations = [read_evaluation(folder) for folder in folders if is_evaluation(folder)]
         runs = [read_run(folder) for folder in folders if not is_evaluation(folder)]
+        check_output(path)
         write_report(runs, path, f"Runs: {title}", evaluations=evaluations, reloads=reloads)
         return runs
 
