@@ -24,6 +24,7 @@ ROOMS = (
     "runfolder",
     "engine.options",
     "engine.runtime",
+    "engine.logs",
     "engine.tasks",
     "engine.loop",
     "engine.run",

@@ -1,7 +1,6 @@
 """Lines: they fit a terminal of 80 columns, and have no decimals that the images cannot tell."""
 
 import io
-import re
 
 import pytest
 from rich.console import Console
@@ -33,12 +32,14 @@ def an_epoch(**changes):
 def printed(monkeypatch):
     """Tells a reporter of an epoch, and returns the lines that it prints in a pipe."""
 
-    def report(record, images, epochs=120):
+    def report(record, images, epochs=120, best=None, width=80):
         file = io.StringIO()
-        monkeypatch.setattr(progress, "Console", lambda: Console(file=file, width=80))
+        monkeypatch.setattr(progress, "Console", lambda: Console(file=file, width=width))
         reporter = RichReporter()
         reporter.start(images)
         reporter.start_epoch(record.epoch, epochs, 10, 0)
+        if best:
+            reporter.best(*best)
         reporter.end_epoch(record)
         reporter.close()
         return file.getvalue().strip("\n").splitlines()
@@ -74,18 +75,26 @@ def test_an_epoch_of_many_terms_is_folded_between_two_figures(printed):
         assert any(figure in line for line in lines)
 
 
-def test_the_live_line_fits_too(monkeypatch):
-    file = io.StringIO()
-    console = Console(file=file, width=80, force_terminal=True, color_system=None)
-    monkeypatch.setattr(progress, "Console", lambda: console)
-    reporter = RichReporter()
-    reporter.start_epoch(119, 120, 5004, 10)
-    reporter.step(2000, {"loss": 45.1064, "train_top1": 70.1, "images_per_s": 12345.0})
-    reporter.close()
-    live = re.sub(r"\x1b\[[\d;?]*\w", "", file.getvalue()).replace("\r", "\n").splitlines()
-    whole = [line for line in live if "loss 45.106  Acc@1 70.1  12345 images/s left" in line]
-    assert whole
-    assert max(map(len, whole)) <= 80
+@pytest.mark.parametrize(
+    ("best", "told"), [((4, 78.312), "best 78.3 at epoch 5"), ((11, 76.13), "best so far")]
+)
+def test_an_epochs_lines_tell_the_best_so_far(printed, best, told):
+    plain = an_epoch(losses={"loss": 0.5, "loss_ce": 0.5}, teacher_top1=None)
+    _, losses = printed(plain, 160, best=best)
+    assert losses == f"  loss 0.5 (ce 0.5) wait 3 %, {told}"
+
+
+def test_the_best_so_far_has_a_line_of_its_own_where_there_is_no_room(printed):
+    lines = printed(an_epoch(), 50_000, best=(4, 78.312))
+    assert lines[2:] == ["  best 78.312 at epoch 5"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_an_epochs_lines_fit_a_narrow_terminal(printed):
+    lines = printed(an_epoch(), 50_000, best=(4, 78.312), width=44)
+    assert max(map(len, lines)) <= 44
+    assert lines[0] == "epoch 12/120  lr 0.01"
+    assert [line for line in lines if line.startswith("epoch")] == lines[:1]
 
 
 @pytest.mark.parametrize(

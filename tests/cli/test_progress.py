@@ -57,20 +57,80 @@ def test_on_a_terminal_each_wait_is_a_bar_and_epochs_go_on(run, photos, screen):
     assert [line for line in shown if len(line) > 80] == []
 
 
+STEP = {"train_top1": 70.12, "images_per_s": 12345.0, "loss": 45.1064, "loss_ce": 4.0062}
+STEP |= {"loss_kd": 1.2345, "loss_mgd_1": 14.249, "loss_mgd_2": 14.512, "loss_mgd_3": 12.339}
+
+
+def shown_at(console, **changes):
+    """Returns the lines of a live display."""
+    reporter = RichReporter()
+    reporter.start(50_000)
+    reporter.best(114, 78.312)
+    reporter.start_epoch(119, 120, 5004, 10)
+    reporter.step(2000, {**STEP, **changes})
+    before = console.file.tell()
+    reporter._progress.refresh()
+    lines = frames(console.file.getvalue()[before:])
+    reporter.close()
+    return lines
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """Makes a terminal of so many columns."""
+
+    def make(columns):
+        console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+        monkeypatch.setattr(progress, "Console", lambda: console)
+        return console
+
+    return make
+
+
+def test_the_display_tells_where_the_epoch_is(wide):
+    bar, figures, losses = shown_at(wide(80))
+    assert re.fullmatch(r"epoch 120/120 [━╸╺ ]+ left [-\d:]+", bar)
+    assert figures == (
+        "  step 2000/5004  12345 images/s  training Acc@1 70.1  best 78.312 at epoch 115"
+    )
+    assert losses == ("  loss 45.11  (ce 4.006  kd 1.234  mgd_1 14.25  mgd_2 14.51  mgd_3 12.34)")
+
+
+@pytest.mark.parametrize("columns", [32, 40, 60, 80, 120, 200])
+def test_the_display_fits_every_terminal_and_loses_nothing(wide, columns):
+    lines = shown_at(wide(columns))
+    assert max(map(len, lines)) <= columns
+    assert len(lines[0]) <= 80
+    assert len(lines) >= 3
+    text = " ".join(line.strip() for line in lines)
+    for figure in ("epoch 120/120", "left", "step 2000/5004", "12345 images/s", "mgd_3 12.34)"):
+        assert figure in text
+        assert any(figure in line for line in lines)
+    assert "best 78.312 at epoch 115" in text
+
+
+def test_a_step_without_a_label_has_no_accuracy(wide):
+    lines = shown_at(wide(80), train_top1=float("nan"))
+    assert "Acc@1" not in " ".join(lines)
+    assert "nan" not in " ".join(lines)
+
+
 def test_a_wait_within_an_epoch_takes_the_place_of_the_epochs_line(screen):
     reporter = RichReporter()
     reporter.start_epoch(119, 120, 5004, 10)
-    reporter.step(2000, {"loss": 45.1064, "train_top1": 70.1, "images_per_s": 12345.0})
+    reporter.step(2000, STEP)
     reporter._progress.refresh()
     before = screen.tell()
     for _ in reporter.watch("matching channels")(iter("abc"), 3):
         reporter._progress.refresh()
     during = frames(screen.getvalue()[before:])
     assert any(line.startswith("matching channels") for line in during)
-    assert not any("epoch" in line and "matching" in line for line in during)
+    waits = [place for place, line in enumerate(during) if line.startswith("matching")]
+    assert not any("epoch" in line or "step" in line for line in during[: waits[-1]])
     assert max(map(len, during)) <= 80
-    after = frames(screen.getvalue())[-1]
-    assert after.startswith("epoch 120/120")
+    after = frames(screen.getvalue())[-3:]
+    assert after[0].startswith("epoch 120/120")
+    assert after[1].startswith("  step 2000/5004")
     reporter.close()
 
 
@@ -97,6 +157,20 @@ def test_an_error_in_the_middle_of_a_bar_gives_the_terminal_back(run, photos, he
     assert frames(end) == [frames(end)[0]]
     assert frames(end)[0].startswith("mgd: cannot read image 'photos/valid/two/two25.png'")
     assert "measuring the student" in text
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+def test_an_interrupt_takes_the_display_away(photos, here, columns):
+    words = ["--arch", "cifar_resnet8_x0_25", *SMALL, "--epochs", 1000, "-p", 1]
+    code, text = terminals.show(
+        here, "train", photos, *words, columns=columns, at="images/s", typed="\x03"
+    )
+    assert code == 130, text
+    # Control-C itself is echoed by the terminal.
+    shown = [line for line in frames(text[text.rindex("\x1b[?25l") :]) if line != "^C"]
+    assert any(line.startswith("epoch 1/1000") for line in shown)
+    end = text[text.rindex("\x1b[?25h") :]
+    assert "".join(frames(end)) == "mgd: stopped by SIGINT after saving; go on with --resume auto"
 
 
 def test_a_warning_beside_a_bar_has_lines_of_its_own(photos, here):

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mgd.cli.follow import follow
 from mgd.cli.parser import Parser
 from mgd.engine.loop.checkpoint import save_weights
 from mgd.engine.tasks.trained import file_of, load_trained
@@ -24,6 +25,7 @@ from mgd.models import (
 from mgd.models.metadata import beside, is_metadata
 from mgd.report import write_report
 from mgd.runfolder import (
+    Run,
     is_evaluation,
     is_run,
     names,
@@ -44,24 +46,39 @@ def report(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "-o", "--output", help=f"the page; default: {names.REPORT} in the run, or beside several"
     )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="draw the page again with each epoch until the runs have ended; it reloads by itself",
+    )
     given = parser.parse_args(arguments)
     # The page of an earlier time, which `runs/*` names as well, is no run.
     folders = [Path(folder) for folder in given.runs if Path(folder).name != names.REPORT]
     begun = [each for each in folders if is_run(each) and not (each / names.SUMMARY).exists()]
+    if given.follow:  # which waits for the first epoch
+        begun = []
     folders = [each for each in folders if each not in begun]
     if not folders:
         raise InputError(f"{', '.join(given.runs)}: no run with a finished epoch; give run folders")
     for folder in begun:
         logger.warning("'%s' has no finished epoch; left out", folder)
-    evaluations = [read_evaluation(folder) for folder in folders if is_evaluation(folder)]
-    runs = [read_run(folder) for folder in folders if not is_evaluation(folder)]
     home = folders[0] if len(folders) == 1 else folders[0].parent
     path = Path(given.output) if given.output else home / names.REPORT
-    check_output(path)
     named = [folder.name for folder in folders]
     title = ", ".join(named) if len(named) < 4 else f"{named[0]} and {len(named) - 1} more"
-    write_report(runs, path, f"Runs: {title}", evaluations=evaluations)
-    print(path)
+
+    def draw(reloads: int) -> list[Run]:
+        evaluations = [read_evaluation(folder) for folder in folders if is_evaluation(folder)]
+        runs = [read_run(folder) for folder in folders if not is_evaluation(folder)]
+        check_output(path)
+        write_report(runs, path, f"Runs: {title}", evaluations=evaluations, reloads=reloads)
+        return runs
+
+    if given.follow:
+        follow(folders, path, draw)
+    else:
+        draw(0)
+        print(path)
 
 
 def export(arguments: Sequence[str]) -> None:

@@ -64,19 +64,20 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def folded(parts: Iterable[str], gap: str = "  ", indent: str = "") -> str:
-    """Joins parts to lines of at most 80 columns; no part is broken.
+def folded(parts: Iterable[str], gap: str = "  ", indent: str = "", columns: int = WIDTH) -> str:
+    """Joins parts to lines of so many columns; no part is broken.
 
     Args:
         parts: A part that is too long by itself has a line of its own.
         gap: Spaces between two parts.
         indent: Before the first line; there are two spaces before the next ones.
+        columns: What a line fits; by default 80.
     """
     # textwrap breaks a line at ordinary spaces alone, and leaves non-breaking ones.
     glued = gap.join(part.replace(" ", "\xa0") for part in parts)
     lines = textwrap.fill(
         glued,
-        WIDTH,
+        columns,
         initial_indent=indent,
         subsequent_indent="  ",
         break_long_words=False,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mgd import ranks
 from mgd.data.splits import Splits
+from mgd.engine.logs import check_logs
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.opening import (
@@ -31,6 +32,7 @@ from mgd.engine.loop.pipeline import (
 )
 from mgd.engine.loop.progress import Progress
 from mgd.engine.loop.runlog import Reporter, RunLog
+from mgd.engine.loop.sample import open_other_logs
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
@@ -81,6 +83,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
         InputError: For anything in the configuration, data or files that cannot be used; what is
             found before training starts leaves no folder behind.
     """
+    check_logs(config.output)
     return launch(config, partial(_train, reporter=reporter or Reporter()))
 
 
@@ -124,6 +127,8 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             if config.output.resume not in ("", "auto"):
                 _adopt_best(trainer.progress, path, Path(config.output.resume).parent)
         has_begun = True
+        if log is not None:
+            open_other_logs(log, trainer)
         trainer.fit(log, teacher)
         outcome = _finish(trainer, path, teacher, start)
         if log is not None:

@@ -20,6 +20,7 @@ def write_report(
     title: str,
     notes: Sequence[str] = (),
     evaluations: Sequence[Evaluation] = (),
+    reloads: int = 0,
 ) -> None:
     """Writes a page about runs; each part is left out where its data are missing.
 
@@ -36,6 +37,7 @@ def write_report(
         title: Heading.
         notes: Paragraphs below it.
         evaluations: Shown as a table of what was measured.
+        reloads: Seconds after which the page loads itself again while a run goes on; 0: never.
 
     Raises:
         InputError: If matplotlib is not installed.
@@ -69,7 +71,7 @@ def write_report(
         f'<nav aria-label="Parts of the page"><ul>{links}</ul></nav>' if links else "",
         *(section(name, heading, parts) for name, (heading, parts) in sections.items()),
     ]
-    content = _whole(title, "".join(parts)).encode()
+    content = _whole(title, "".join(parts), reloads if going else 0).encode()
     write_whole(path, lambda file: file.write(content))
 
 
@@ -89,12 +91,13 @@ def _sections(
     }
 
 
-def _whole(title: str, body: str) -> str:
+def _whole(title: str, body: str, reloads: int) -> str:
+    again = f'<meta http-equiv="refresh" content="{reloads}">' if reloads else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{text(title)}</title><style>{STYLE}</style></head><body><main>"
+        f"{again}<title>{text(title)}</title><style>{STYLE}</style></head><body><main>"
         f"<header><h1>{text(title)}</h1>"
         '<button type="button" id="theme" hidden>light / dark</button></header>'
         f"{body}</main><script>{SCRIPT}</script></body></html>"

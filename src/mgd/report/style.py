@@ -95,6 +95,16 @@ for (const key of document.querySelectorAll("button[data-key]")) key.onclick = (
   for (const part of scope.querySelectorAll(`[data-series="${key.dataset.key}"]`))
     part.style.display = shown ? "" : "none";
 };
+// What the reader chose stays where the page loads itself again.
+const parts = [...document.querySelectorAll("details")];
+const nameOf = (part) => part.firstElementChild.textContent;
+const kept = JSON.parse(sessionStorage.getItem(location.pathname) || "{}");
+if (kept.theme) root.dataset.theme = kept.theme;
+for (const part of parts) part.open = kept.open?.[nameOf(part)] ?? part.open;
+addEventListener("pagehide", () => sessionStorage.setItem(location.pathname, JSON.stringify({
+  theme: root.dataset.theme,
+  open: Object.fromEntries(parts.map((part) => [nameOf(part), part.open])),
+})));
 """
 
 _DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()

@@ -82,6 +82,8 @@ class RunFolder:
     def go_on(self, epoch: int, step: int, earlier: Mapping[str, Any] | None) -> Path | None:
         """Writes the options from here on, keeps earlier ones, drops those that are undone.
 
+        The outcome of a run that had ended is dropped as well: it is no longer that of the run.
+
         Args:
             epoch: The run goes on here,
             step: after so many steps of this epoch.
@@ -99,6 +101,7 @@ class RunFolder:
             self._write_options(name, earlier)
             kept = self.path / name
         self._write_options(names.ARGS, self.options)
+        (self.path / names.RESULT).unlink(missing_ok=True)
         return kept
 
     def add_epoch(self, record: EpochRecord) -> None:

@@ -1,13 +1,11 @@
 """Run log: the engine's findings as records, in the run folder and in TensorBoard."""
 
 import os
-import sys
 
 import pytest
 from filelock import FileLock
 
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.loop.events import EventLog, open_events
 from mgd.engine.loop.runlog import RunLog, epoch_record
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
@@ -35,42 +33,12 @@ def test_without_a_teacher_there_are_none_of_its_scores():
     assert (record.teacher_top1, record.teacher_top5) == (None, None)
 
 
-class Writer:
-    """In the place of TensorBoard's."""
-
-    def __init__(self):
-        self.told = []
-
-    def add_scalar(self, name, value, step):
-        self.told.append((name, value, step))
-
-    def flush(self):
-        self.told.append("flushed")
-
-    def close(self):
-        self.told.append("closed")
-
-
-def test_every_value_of_an_epoch_is_a_scalar():
-    writer = Writer()
-    events = EventLog(writer)
-    record = epoch_record({**MEANS, **PACE}, STUDENT, None, **OTHERS)
-    events.add_epoch(record)
-    events.close()
-    scalars = [(name, value, 2) for name, value in record.row().items()]
-    assert writer.told == [*scalars, "flushed", "closed"]
-
-
-def test_without_tensorboard_there_are_no_events(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert open_events(tmp_path) is None
-
-
 @pytest.mark.parametrize("tensorboard", [0, 1])
 def test_the_log_writes_events_where_asked_for(tmp_path, tensorboard):
     config = RunConfig().replace(tensorboard=tensorboard, data="digits")
     log = RunLog(tmp_path / "run", config)
     log.columns = COLUMNS
+    assert log.open_others(0) == bool(tensorboard)
     record = epoch_record({**MEANS, **PACE}, STUDENT, TEACHER, **OTHERS)
     log.add_epoch(record)
     log.close()

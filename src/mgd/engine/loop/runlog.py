@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from mgd.data.check import Watch, unwatched
+from mgd.engine.logs import Log, open_logs
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.loop.events import EventLog, open_events
 from mgd.engine.options.config import RunConfig
-from mgd.runfolder import EpochRecord, RunFolder
+from mgd.runfolder import EpochRecord, RunFolder, RunResult
 
 
 class Reporter:
@@ -34,6 +36,12 @@ class Reporter:
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Shows running means after so many steps of the epoch."""
 
+    def best(self, epoch: int, top1: float) -> None:
+        """Announces the best epoch so far, from 0: where a run goes on, and at each better one.
+
+        Nothing is announced where a run keeps its last epoch, whatever it came to.
+        """
+
     def end_epoch(self, record: EpochRecord) -> None:
         """Shows an epoch's record."""
 
@@ -42,7 +50,7 @@ class Reporter:
 
 
 class RunLog(RunFolder):
-    """The run folder, with TensorBoard's events if the run asks for them.
+    """The run folder, and the other logs that the run asks for, such as TensorBoard's.
 
     Args:
         path: The folder; made if it is not there.
@@ -55,21 +63,37 @@ class RunLog(RunFolder):
 
     def __init__(self, path: Path, config: RunConfig):
         super().__init__(path, config.flat())
-        self._has_events = bool(config.output.tensorboard)
-        self._events: EventLog | None = None
+        self._output = config.output
+        self._logs: list[Log] = []
+
+    def open_others(self, epoch: int) -> bool:
+        """Opens the other logs of a run that begins or goes on with an epoch; tells of any."""
+        self._logs = open_logs(self.path, self._output, epoch)
+        for log in self._logs:
+            log.add_options(self.options)
+        return bool(self._logs)
 
     def add_epoch(self, record: EpochRecord) -> None:
-        """Adds an epoch to the summary and to TensorBoard."""
+        """Adds an epoch to the summary and to the other logs."""
         super().add_epoch(record)
-        if self._has_events and self._events is None:
-            self._events = open_events(self.path)
-        if self._events is not None:
-            self._events.add_epoch(record)
+        for log in self._logs:
+            log.add_epoch(record)
+
+    def add_image(self, name: str, image: Tensor, epoch: int = 0) -> None:
+        """Adds a picture, RGB, uint8 (3, H, W), to the other logs."""
+        for log in self._logs:
+            log.add_image(name, image, epoch)
+
+    def write_result(self, result: RunResult) -> None:
+        """Writes what the run came to, here and to the other logs."""
+        super().write_result(result)
+        for log in self._logs:
+            log.finish(result)
 
     def close(self) -> None:
-        """Closes the event file and releases the folder."""
-        if self._events is not None:
-            self._events.close()
+        """Closes the other logs and releases the folder."""
+        for log in self._logs:
+            log.close()
         super().close()
 
 

@@ -15,7 +15,7 @@ from mgd.runfolder import names
 _SAME = ("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-size")
 """Options that a resumed run must share with the run that was saved."""
 _FREE = {"output", "experiment", "start-epoch", "workers", "print-freq", "checkpoint-every"}
-_FREE |= {"tensorboard", "rank", "dist-url"}
+_FREE |= {"tensorboard", "log", "rank", "dist-url"}
 """Options that may change without a word: what a resumed run computes does not depend on them."""
 
 _CALLED_NOW = {"mgd-with-kd": (0, None), "kd-weight": (1.0, "auto")}

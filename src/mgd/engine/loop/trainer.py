@@ -90,6 +90,7 @@ class Trainer:
         if log is not None:
             self._note_changes(log)
         self.reporter.start(len(self.pipeline.splits.valid))
+        self._tell_best()
         with self.stop:
             for epoch in range(self.progress.epoch, self.config.schedule.total_epochs):
                 self._run_epoch(epoch, log, teacher)
@@ -135,7 +136,13 @@ class Trainer:
                 save_best(self.state.state_dict(), self.task.classifiers, log.path)
             # The last of all, so that a run that is killed before repeats the epoch.
             save_last(self.state.state_dict(), log.path)
+        self._tell_best()
         self.reporter.end_epoch(record)
+
+    def _tell_best(self) -> None:
+        best = self.progress.best
+        if best["epoch"] >= 0 and self.config.schedule.keep_epoch == "best":
+            self.reporter.best(int(best["epoch"]), best["top1"])
 
     def _begin_epoch(self, log: RunLog | None) -> None:
         self._seed(-1)

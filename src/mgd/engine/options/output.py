@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 from mgd.engine.options.option import TRAINING, Group, Switch, option
+from mgd.errors import InputError
+
+LOGS = ("wandb", "mlflow")
+"""What --log may name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +50,25 @@ class OutputConfig(Group):
     tensorboard: Switch = option(
         1, "1: write TensorBoard events, if the package is installed", commands=TRAINING
     )
+    log: tuple[str, ...] = option(
+        (),
+        "also send the options, the figures of each epoch and the result to wandb or mlflow, as "
+        "their environment variables say (WANDB_MODE=offline, MLFLOW_TRACKING_URI); both: repeat "
+        "the option",
+        shown="wandb|mlflow",
+        commands=TRAINING,
+    )
     evaluate: bool = option(
         False,
         "measure teacher and student on `valid` instead of training",
         commands=TRAINING,
         train_text="measure the network on `valid` instead of training",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.log:
+            if name not in LOGS:
+                raise InputError(f"`log` (={name}) is unknown; choose one of {', '.join(LOGS)}")
+            if self.log.count(name) > 1:
+                raise InputError(f"`log` names {name} twice; give it once")

@@ -1,0 +1,57 @@
+"""A sample of training images as the student sees them: what the augmentation makes of them."""
+
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from mgd.engine.loop.pipeline import Pipeline
+from mgd.engine.loop.runlog import RunLog
+from mgd.engine.loop.trainer import Trainer
+from mgd.errors import InputError
+from mgd.views import Preprocess, View
+
+SAMPLE = 16
+"""Images, four in a row."""
+
+
+def open_other_logs(log: RunLog, trainer: Trainer) -> None:
+    """Opens a run's logs besides its folder, and shows there what the augmentation does."""
+    epoch, view = trainer.progress.epoch, trainer.task.classifiers.student.view
+    if not log.open_others(epoch):
+        return
+    sample = training_sample(trainer.pipeline, view, epoch)
+    if sample is not None:
+        log.add_image("training images as the student sees them", sample, epoch)
+
+
+def training_sample(pipeline: Pipeline, view: View, epoch: int) -> Tensor | None:
+    """Returns a picture of an epoch's first training images; None if none of them can be read.
+
+    Args:
+        pipeline: The run's data; its training batches are moved to the epoch.
+        view: How the student sees an image.
+        epoch: The augmentation of an image is another one in each.
+
+    Returns:
+        RGB, uint8 (3, H, W).
+    """
+    keys = next(iter(pipeline.train_batches.at(epoch)))[:SAMPLE]
+    crops = []
+    for key in keys:
+        try:
+            crops.append(pipeline.train.dataset[key][0])
+        except InputError:
+            continue  # whoever trains on the image will say so, with its name
+    if not crops:
+        return None
+    grid: Tensor = make_grid(_as_seen(torch.stack(crops), view), nrow=4)
+    return grid
+
+
+def _as_seen(crops: Tensor, view: View) -> Tensor:
+    """Returns uint8 crops (B, 3, H, W) at the network's size and in its colours, as RGB."""
+    preprocess = Preprocess(view)
+    seen: Tensor = preprocess(crops) * preprocess.std + preprocess.mean
+    if view.colour == "BGR":
+        seen = seen.flip(1)
+    return seen.round().clamp(0, 255).byte().expand(-1, 3, -1, -1)

@@ -1,0 +1,146 @@
+"""`mgd report --follow`: a page that is drawn again while its run goes on."""
+
+import re
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import terminals
+
+from mgd.cli import follow, main
+from mgd.runfolder import EpochRecord, RunFolder, RunResult, epoch_columns, write_whole
+
+COLUMNS = epoch_columns(["loss", "loss_ce"], teacher=False, matching=False, skips=False)
+OPTIONS = {"arch": "net", "data": "digits", "distiller": "none", "size": 8, "train-images": 100}
+RESULT = RunResult(
+    best_epoch=1, valid_top1=61.5, valid_top5=99.0, trained_parameters=10, seconds=2.0
+)
+FIRST = EpochRecord(
+    epoch=0,
+    lr=0.1,
+    losses={"loss": 1.0, "loss_ce": 1.0},
+    train_top1=50.0,
+    valid_loss=1.0,
+    valid_top1=51.5,
+    valid_top5=99.0,
+    images_per_s=10.0,
+    data_wait=0.0,
+    seconds=30.0,
+)
+REFRESH = re.compile(r'<meta http-equiv="refresh" content="(\d+)">')
+
+
+@pytest.fixture
+def going(here):
+    """A run that has begun."""
+    folder = RunFolder(here / "runs" / "first", OPTIONS, COLUMNS)
+    yield folder
+    folder.close()
+
+
+@pytest.fixture
+def pages(monkeypatch, going):
+    """Looks at the folder all the time; returns every page that was drawn, in order."""
+    monkeypatch.setattr(follow, "EVERY", 0.01)
+    drawn = []
+    write = follow.follow
+
+    def watched(folders, path, draw):
+        def draw_and_keep(reloads):
+            runs = draw(reloads)
+            drawn.append(path.read_text(encoding="utf-8"))
+            return runs
+
+        write(folders, path, draw_and_keep)
+
+    monkeypatch.setattr("mgd.cli.after.follow", watched)
+    return drawn
+
+
+def beside(job):
+    """Starts a thread that does a job while the page is followed."""
+    thread = threading.Thread(target=job)
+    thread.start()
+    return thread
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited for a minute"
+        time.sleep(0.01)
+
+
+def test_a_page_is_drawn_with_each_epoch_until_the_run_ends(going, pages, capsys):
+    def train():
+        until(lambda: len(pages) == 1)
+        going.keep_epochs_before(0)
+        until(lambda: len(pages) == 2)
+        going.add_epoch(FIRST)
+        until(lambda: len(pages) == 3)
+        going.add_epoch(replace(FIRST, epoch=1, valid_top1=61.5))
+        until(lambda: len(pages) == 4)
+        going.write_result(RESULT)
+
+    trained = beside(train)
+    assert main(["report", "--follow", str(going.path)]) == 0
+    trained.join()
+    assert len(pages) == 5
+    assert [REFRESH.findall(page) for page in pages] == [["5"], ["5"], ["5"], ["15"], []]
+    assert "Not ended yet: first" in pages[3]
+    assert "61.5" in pages[3]
+    assert "61.5" not in pages[2]
+    assert "Not ended yet" not in pages[4]
+    page = going.path / "report.html"
+    assert capsys.readouterr().out.splitlines() == [
+        f"{page}: drawn again with each epoch; open it in a browser; Control-C ends this",
+        "all runs have ended",
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_a_warning_once(going, pages, caplog):
+    going.keep_epochs_before(0)
+    whole = (going.path / "summary.csv").read_bytes()
+
+    def spoil(content):
+        write_whole(going.path / "summary.csv", lambda file: file.write(content))
+
+    def train():
+        until(lambda: len(pages) == 1)
+        spoil(whole + b"no number\n")
+        until(lambda: caplog.records)
+        spoil(whole + b"no number!\n")
+        time.sleep(0.1)
+        spoil(whole)
+        until(lambda: len(pages) == 2)
+        going.write_result(RESULT)
+
+    trained = beside(train)
+    assert main(["report", "--follow", str(going.path)]) == 0
+    trained.join()
+    assert len({record.getMessage() for record in caplog.records}) == len(caplog.records)
+    assert "summary.csv" in caplog.records[0].getMessage()
+
+
+def test_a_run_that_has_ended_is_drawn_once(going, pages):
+    going.keep_epochs_before(0)
+    going.add_epoch(FIRST)
+    going.write_result(RESULT)
+    assert main(["report", "--follow", str(going.path)]) == 0
+    assert len(pages) == 1
+
+
+def test_a_folder_without_a_run_is_refused(here, refused):
+    (here / "empty").mkdir()
+    assert "is no run folder" in refused("report", "--follow", "empty")
+
+
+def test_an_interrupt_leaves_a_page_that_does_not_reload(going, here):
+    going.keep_epochs_before(0)
+    going.add_epoch(FIRST)
+    words = ["report", "--follow", "runs/first"]
+    code, text = terminals.show(here, *words, columns=200, at="ends this", typed="\x03")
+    assert code == 0, text
+    assert text.splitlines()[-1].endswith("no longer followed; what trains goes on")
+    assert not REFRESH.search((going.path / "report.html").read_text())
