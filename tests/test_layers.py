@@ -29,6 +29,7 @@ ROOMS = (
     "engine.run",
     "engine.measure",
     "engine.predict",
+    "engine.compare",
     "report",
     "cli",
 )
