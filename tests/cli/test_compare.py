@@ -12,7 +12,7 @@ import torch
 import mgd
 from mgd.cli.comparison import comparison_lines
 from mgd.engine.loop.checkpoint import save_weights
-from mgd.runfolder import RunFolder, RunResult
+from mgd.runfolder import ComparedNetwork, Comparison, Cost, Latency, RunFolder, RunResult
 
 OPTIONS = {"arch": "cifar_resnet8_x0_5", "data": "photos", "distiller": "none", "size": 8}
 OPTIONS |= {"train-images": 0, "teacher": "", "teacher-resume": ""}
@@ -194,6 +194,29 @@ def test_the_table_fits_80_columns_of_a_terminal(make, told, terminal, monkeypat
     assert lines[1] == f"{name}"[:80]
 
 
+def test_slow_networks_and_spreads_fit_as_well():
+    latencies = tuple(
+        Latency(batch=batch, median=12345.6, low=11111.1, high=22222.2) for batch in (1, 32)
+    )
+    cost = Cost(
+        parameters=25_557_032,
+        multiply_adds=125_300_000,
+        file_bytes=102_000_000,
+        size=224,
+        classes=10,
+        latencies=latencies,
+    )
+    network = ComparedNetwork(
+        name="n", arch="", source="", is_teacher=False, cost=cost, accuracies=(80.0, 91.0)
+    )
+    comparison = Comparison(networks=[network], device="cpu", threads=1, rounds=1, torch="2")
+    lines = list(comparison_lines(comparison, 80))
+    assert max(map(len, lines)) <= 80
+    assert lines[1] == "n (2 runs)"
+    figures = ["25.6", "M", "125", "M", "102", "MB", "224", "12346", "(11111–22222)"]
+    assert lines[2].split() == [*figures, "12346", "(11111–22222)", "85.5", "±", "7.8"]
+
+
 def test_a_pipe_has_a_line_for_each_network(make, told):
     lines = told("compare", make("first", 80.0), "cifar_resnet8", "--rounds", 1)
     headings, first, second, empty, *notes = lines
@@ -247,8 +270,6 @@ def test_an_evaluation_is_no_network(here, refused):
 
 
 def test_a_network_that_cannot_be_had_has_dashes():
-    from mgd.runfolder import ComparedNetwork, Comparison
-
     values = {"arch": "", "source": "", "is_teacher": True, "cost": None}
     network = ComparedNetwork(name="teacher", accuracies=(90.0,), **values)
     comparison = Comparison(networks=[network], device="cpu", threads=1, rounds=1, torch="2")

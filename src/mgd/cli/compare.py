@@ -4,8 +4,9 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from rich.console import Console
@@ -190,7 +191,11 @@ def _write(folder: Path, comparison: Comparison) -> None:
         print(path)
     pictures = draw_comparison(comparison.networks)
     for name, content in zip(names.COMPARISON_PICTURES, pictures, strict=False):
-        write_whole(folder / name, lambda file, content=content: file.write(content))
+        write_whole(folder / name, partial(_put, content))
         print(folder / name)
     if not pictures:
         print("no picture: no network has an accuracy, which runs alone know")
+
+
+def _put(content: bytes, file: BinaryIO) -> None:
+    file.write(content)

@@ -140,14 +140,18 @@ def _add_teacher(entries: dict[str, Entry], student: str, group: Group) -> None:
     # One teacher of several runs is measured anew by each of them, on the same images.
     found = found[:1] if len(set(found)) == 1 else found
     key, entry = _teacher(group.runs[0])
-    known = {"accuracies": found, "images": _images(group)} if found else {}
     if key in entries:
-        entries[key] = replace(entries[key], is_teacher=True, **known)
+        entry = entries[key]
+    if found:
+        entry = replace(entry, accuracies=found, images=_images(group))
+    entry = replace(entry, is_teacher=True)
+    if key in entries:
+        entries[key] = entry
         return
     rest = list(entries.items())
     place = [each for each, _ in rest].index(student)
     entries.clear()
-    added = replace(entry, is_teacher=True, is_given=False, **known)
+    added = replace(entry, is_given=False)
     entries.update([*rest[:place], (key, added), *rest[place:]])
 
 
@@ -164,8 +168,9 @@ def _teacher(run: Run) -> tuple[str, Entry]:
     config = RunConfig().replace(arch=options["arch"], teacher=options.get("teacher") or "")
     arch = config.teacher_name
     if file is not None and not is_code(arch):
-        folder = file.parent if is_run(file.parent) else file
-        return str(file.resolve()), Entry(name=f"teacher {folder.name}", file=file)
+        name = (file.parent if is_run(file.parent) else file).name
+        name = name if "teacher" in name else f"teacher {name}"
+        return str(file.resolve()), Entry(name=name, file=file)
     metadata = metadata_of(file_of(run.folder))
     number = len(metadata.classes) if metadata else 0
     return f"teacher {arch}", Entry(name=f"teacher {arch}", arch=arch, classes=number)

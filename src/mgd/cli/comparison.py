@@ -29,8 +29,9 @@ def comparison_lines(comparison: Comparison, columns: int | None = None) -> Iter
     titles = [_title(each) for each in networks]
     rows = [_headings(networks), *(_cells(each, networks) for each in networks)]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    gap = "  " if 2 + sum(widths) + 2 * (len(widths) - 1) <= columns else " "
     texts = [
-        "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        gap.join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
     widest = max(map(len, titles))
@@ -114,7 +115,7 @@ def _decimals(number: float) -> int:
 
 
 def _time(latency: Latency) -> str:
-    places = _decimals(latency.median)
+    places = min(2, _decimals(latency.median))
     median, low, high = (
         f"{value:.{places}f}" for value in (latency.median, latency.low, latency.high)
     )
