@@ -26,6 +26,7 @@ ROOMS = (
     "engine.runtime",
     "engine.tasks",
     "engine.loop",
+    "engine.card",
     "engine.run",
     "engine.measure",
     "engine.predict",
