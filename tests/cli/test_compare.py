@@ -169,6 +169,21 @@ def test_a_file_that_says_nothing_needs_its_network(make, refused, compared):
     assert found["first"]["arch"] == "cifar_resnet8_x0_5"
 
 
+def test_a_student_that_is_code_is_run_where_the_command_line_names_it(make, refused, compared):
+    Path("mine_to_compare.py").write_text(
+        "import mgd\ndef net(num_classes):\n"
+        "    return mgd.create_model('cifar_resnet8_x0_25', num_classes)\n"
+    )
+    run = make("own", 80.0, arch="mine_to_compare:net")
+    assert "is of 'mine_to_compare:net', which is code; name it with --arch" in refused(
+        "compare", run
+    )
+    found = compared(run, "--arch", "mine_to_compare:net")["own"]
+    network = mgd.create_model("cifar_resnet8_x0_25", 3)
+    parameters = sum(each.numel() for each in network.parameters())
+    assert (found["arch"], found["cost"]["parameters"]) == ("mine_to_compare:net", parameters)
+
+
 def test_files_and_pictures_are_written_and_an_earlier_comparison_replaced(make, told):
     run = make("first", 80.0)
     for _ in range(2):

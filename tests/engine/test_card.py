@@ -9,16 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from markdown_it import MarkdownIt  # which rich needs as well
 
 import mgd
 from mgd.cli.parser import RunParser
-from mgd.engine.card.facts import Facts
+from mgd.engine.card.facts import Facts, base_model
 from mgd.engine.card.loading import with_mgd, without_mgd
 from mgd.engine.card.text import again, card_text
 from mgd.engine.loop.checkpoint import save_weights
 from mgd.engine.loop.trainer import Trainer
+from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
 from mgd.runfolder import RunResult
 from photos import photos
@@ -78,8 +80,6 @@ def code_in(text, language):
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory):
     """A run with a teacher, and what its card says."""
-    from mgd.engine.options.config import RunConfig
-
     config = RunConfig().replace(
         data="digits",
         size=8,
@@ -222,6 +222,32 @@ def test_hugging_face_reads_what_it_expects():
     assert about(card(base_model="timm/resnet10t.c3_in1k"))[0]["base_model"] == (
         "timm/resnet10t.c3_in1k"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "base"),
+    [
+        ({"arch": "timm:resnet10t", "use_pretrained": 1}, "timm/resnet10t.c3_in1k"),
+        ({"arch": "timm:resnet10t", "pretrained": True}, "timm/resnet10t.c3_in1k"),
+        ({"arch": "timm:resnet10t"}, ""),
+        ({"arch": "timm:resnet10t", "use_pretrained": 1, "student_resume": "other.pth"}, ""),
+        ({"arch": "resnet18", "use_pretrained": 1}, ""),
+        (
+            {"arch": "hf:facebook/convnext-tiny-224", "use_pretrained": 1},
+            "facebook/convnext-tiny-224",
+        ),
+        ({"arch": "hf:mine", "use_pretrained": 1}, ""),
+    ],
+)
+def test_a_base_model_is_named_only_where_its_weights_were_loaded(
+    options, base, tmp_path, monkeypatch
+):
+    (tmp_path / "mine").mkdir()  # a folder, which is on no hub
+    monkeypatch.chdir(tmp_path)
+    timm = pytest.importorskip("timm")
+    is_timm = options["arch"].startswith("timm")
+    network = timm.create_model("resnet10t") if is_timm else torch.nn.Identity()
+    assert base_model(RunConfig().replace(**options), network) == base
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,10 @@ def _load(entries: Sequence[Entry], arch: str, num_classes: int) -> dict[str, Ca
 def _shown(rounds: Iterable[Any], number: int) -> Iterable[Any]:
     """Shows on the terminal how many rounds are done."""
     console = Console(stderr=True)
-    return track(rounds, "timing in rounds", number, console=console, transient=True)
+    is_hidden = not console.is_terminal
+    return track(
+        rounds, "timing in rounds", number, console=console, transient=True, disable=is_hidden
+    )
 
 
 def _write(folder: Path, comparison: Comparison) -> None:

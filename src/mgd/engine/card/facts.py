@@ -83,7 +83,7 @@ def facts_of(
         valid_images=len(splits.valid),
         test_images=len(splits.test) if splits.test is not None else 0,
         start=_short(student.weights),
-        base_model=_base_model(config, student.network),
+        base_model=base_model(config, student.network),
         method=distillation.distiller,
         reducer=distillation.mgd_reducer,
         logit_loss=distillation.kd if has_logit_loss else "",
@@ -101,8 +101,16 @@ def _short(weights: str) -> str:
     return str(PurePath(*PurePath(weights).parts[-2:])) if weights else ""
 
 
-def _base_model(config: RunConfig, network: Any) -> str:
-    """Returns the name on the hub of the published weights that a student began with."""
+def base_model(config: RunConfig, network: Any) -> str:
+    """Returns the name on the hub of the published weights that a student began with.
+
+    Args:
+        config: The run.
+        network: The student; timm's tell it.
+
+    Returns:
+        The name; empty where it began with others, or with weights that are not on the hub.
+    """
     networks = config.networks
     if networks.student_resume or not (networks.use_pretrained == 1 or networks.pretrained):
         return ""

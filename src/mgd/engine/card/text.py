@@ -233,8 +233,9 @@ def _limits(facts: Facts) -> Iterator[str]:
         "for one that shows none of them."
     )
     yield (
-        "Measured was what stands above. Not measured: images from elsewhere, other cameras or "
-        "later years; groups of people; whether its probabilities can be trusted; attacks."
+        "It was measured on images of this data set alone. Not measured: images from elsewhere, "
+        "such as of another camera; whether groups of people are treated alike; how far its "
+        "probabilities can be trusted; resistance to attacks."
     )
     weights = "the teacher's weights, of " if facts.teacher else ""
     yield (
