@@ -110,6 +110,16 @@ def test_a_teacher_that_has_moved_is_found_beside_its_students(make, compared):
     assert (found["source"], found["accuracies"], found["cost"]["classes"]) == ("", [95.0], 3)
 
 
+def test_a_teacher_from_another_project_is_the_network_that_the_run_says(make, compared):
+    torch.save(mgd.create_model("cifar_resnet8", 3).state_dict(), "foreign.pth")
+    taught = {"distiller": "kd", "teacher": "cifar_resnet8", "teacher_resume": "foreign.pth"}
+    found = compared(make("kd", 80.0, 95.0, **taught))["teacher foreign.pth"]
+    assert (found["arch"], found["accuracies"]) == ("cifar_resnet8", [95.0])
+    assert found["cost"]["size"] == OPTIONS["size"]
+    found = compared(make("at16", 80.0, 95.0, teacher_size=16, **taught))["teacher foreign.pth"]
+    assert found["cost"]["size"] == 16
+
+
 def test_a_published_teacher_is_built_by_name_and_not_downloaded(make, compared, monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
     run = make("mgd", 80.0, 92.0, distiller="mgd")  # the default of a run without --teacher

@@ -165,10 +165,12 @@ def _load(entries: Sequence[Entry], arch: str, num_classes: int) -> dict[str, Ca
     for entry in sorted(entries, key=lambda entry: entry.file is None):
         try:
             if entry.file is not None:
-                candidate = load_candidate(entry.file, arch if entry.is_given else "")
+                candidate = load_candidate(
+                    entry.file, arch if entry.is_given else entry.arch, entry.size
+                )
                 num_classes = num_classes or candidate.classes
             elif entry.is_given or not is_code(entry.arch):
-                candidate = build_candidate(entry.arch, num_classes or entry.classes)
+                candidate = build_candidate(entry.arch, num_classes or entry.classes, entry.size)
             else:
                 raise InputError("a run does not say which code to run; give it by name as well")
         except InputError as error:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.trained import file_of, metadata_of
@@ -26,8 +27,10 @@ class Entry:
 
     name: str
     arch: str = ""
-    """Network, where no file is known."""
+    """Network, where no file is known or the file may not name it."""
     file: Path | None = None
+    size: int = 0
+    """Of the images that a teacher sees, where its run says; 0: its own."""
     classes: int = 0
     """How many classes a network by name is to have, where runs tell; 0: they do not."""
     is_given: bool = True
@@ -166,14 +169,22 @@ def _teacher(run: Run) -> tuple[str, Entry]:
     beside = run.folder.parent / resume.parent.name / resume.name
     file = next((path for path in (resume, beside) if path.is_file()), None)
     config = RunConfig().replace(arch=options["arch"], teacher=options.get("teacher") or "")
-    arch = config.teacher_name
+    arch, size = config.teacher_name, _number(options.get("teacher-size"))
     if file is not None and not is_code(arch):
         name = (file.parent if is_run(file.parent) else file).name
         name = name if "teacher" in name else f"teacher {name}"
-        return str(file.resolve()), Entry(name=name, file=file)
+        if metadata_of(file) is None:  # such a teacher sees images of the student's size
+            size = size or _number(options["size"])
+        return str(file.resolve()), Entry(name=name, file=file, arch=arch, size=size)
     metadata = metadata_of(file_of(run.folder))
     number = len(metadata.classes) if metadata else 0
-    return f"teacher {arch}", Entry(name=f"teacher {arch}", arch=arch, classes=number)
+    name = f"teacher {arch}"
+    return name, Entry(name=name, arch=arch, classes=number, size=size)
+
+
+def _number(option: Any) -> int:
+    """Returns an option that is a number or `auto`; 0 for the latter."""
+    return option if isinstance(option, int) else 0
 
 
 def _with_unique_names(entries: Sequence[Entry]) -> list[Entry]:

@@ -158,14 +158,21 @@ def _about_accuracies(networks: Sequence[ComparedNetwork]) -> Iterator[str]:
         return
     spread = "; mean ± standard deviation over runs" if any(each.spread for each in known) else ""
     images = list(dict.fromkeys(each.images for each in known))
-    yield from _wrapped(f"Acc@1: as the runs measured it on {'; '.join(images)}{spread}")
+    where = images[0] if len(images) == 1 else "the images below"
+    yield from _wrapped(f"Acc@1: as the runs measured it on {where}{spread}")
     if any(each.is_agreement for each in known):
         yield from _wrapped("*: agreement with the teacher, since no image has a label")
     if len(images) > 1:
         yield from _wrapped("accuracies on different images say little beside each other:")
         for each in known:
-            yield from _wrapped(f"  {each.name}: {each.images}")
+            yield from _wrapped(f"{each.name}: {each.images}", "  ")
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(printable(text), WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_on_hyphens=False,
+    )

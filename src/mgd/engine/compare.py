@@ -53,12 +53,13 @@ class Candidate:
         return own, self.classes, found.view.size, found.view.num_channels
 
 
-def load_candidate(file: Path, arch: str = "") -> Candidate:
+def load_candidate(file: Path, arch: str = "", size: int = 0) -> Candidate:
     """Loads a trained network from a file.
 
     Args:
         file: As in `mgd.load_network`.
         arch: The network, where the file names none, or one that is code.
+        size: Of its images, in pixels; 0: its own.
 
     Raises:
         InputError: If it cannot be loaded, or cannot run on images of its view.
@@ -69,21 +70,24 @@ def load_candidate(file: Path, arch: str = "") -> Candidate:
     network, metadata = load_trained(file, arch)
     metadata = metadata or assume_metadata(arch or str(file), file)
     name = metadata.arch or arch
-    return _tried(Classifier(name, network, metadata.view, str(file), "its file"), file)
+    view = metadata.view.replace(size=size or metadata.view.size)
+    return _tried(Classifier(name, network, view, str(file), "its file"), file)
 
 
-def build_candidate(name: str, num_classes: int = 0) -> Candidate:
+def build_candidate(name: str, num_classes: int = 0, size: int = 0) -> Candidate:
     """Builds a network by name, with random weights: its costs do not depend on them.
 
     Args:
         name: As in `mgd.create_model`.
         num_classes: 0: as its published weights have, or else 1000.
+        size: Of its images, in pixels; 0: its own.
 
     Raises:
         InputError: If it cannot be built, or cannot run on images of its view.
     """
     network = create_model(name, num_classes or published_classes(name) or 1000).eval()
     view, view_from = own_view(name, network)
+    view = view.replace(size=size or view.size)
     return _tried(Classifier(name, network, view, "random weights", view_from), None)
 
 

@@ -120,17 +120,18 @@ def _short(name: str) -> str:
 
 
 def _describe(axes: Any, networks: Sequence[ComparedNetwork]) -> None:
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     times = [getattr(_latency(each), end) for each in networks for end in ("low", "high")]
     low, high = 0.8 * min(times), 1.25 * max(times)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     axes.set_ylim(*_limits(networks))
-    is_wide = high > 10 * low
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if is_wide else MaxNLocator(5))
+    steps = (1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)
+    # Less than a factor of three has too few of these.
+    axes.xaxis.set_major_locator(LogLocator(subs=steps) if high > 3 * low else MaxNLocator(5))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
     axes.set_xlabel(f"latency at batch {_latency(networks[0]).batch}, ms (logarithmic)")
     axes.set_ylabel("accuracy, %")
     if any(each.is_agreement for each in networks):
