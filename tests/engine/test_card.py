@@ -178,7 +178,7 @@ def test_a_run_without_a_teacher_has_none_in_its_card():
     assert "Citation" not in text
     assert again(FACTS) == "mgd train -c runs/first/args.yaml --experiment first-again"
     assert about(text)[0]["tags"] == ["image-classification", "pytorch"]
-    assert "| student | validation | 100 | 90.0 ± 3.0 % | 99.0 % |" in text
+    assert "| student | validation | 100 | 90.0 ± 3.0 % |\n" in text
     assert "a little too good" in text
 
 
@@ -328,3 +328,10 @@ def test_a_label_free_run_has_its_card(fast_run, image_folder, tmp_path):
     assert "The teacher is `cifar_resnet8_x0_25` (`big/student.safetensors`)." in text
     assert "learned from the class scores of its teacher (kd: Hinton et al. 2015)" in text
     assert "3 classes, in the order of the outputs: `nought`, `one`, `two`." in text
+
+
+def test_five_classes_or_fewer_have_no_top5():
+    assert "top-5" not in card(classes=tuple("abcde"))
+    many = card(classes=tuple("abcdef"))
+    assert "| network | images | how many | top-1 | top-5 |" in many
+    assert "| student | validation | 100 | 90.0 ± 3.0 % | 99.0 % |" in many

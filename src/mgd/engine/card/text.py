@@ -97,26 +97,31 @@ def _figures(facts: Facts) -> Iterator[str]:
     chosen = "the last" if facts.keeps_last else "the best"
     if result.best_epoch >= 0:
         yield f"The weights are those of {chosen} epoch, number {result.best_epoch + 1}."
-    rows = ["| network | images | number | top-1 | top-5 |", "| --- | --- | --- | --- | --- |"]
-    if result.best_epoch >= 0:
-        valid = ("validation", facts.valid_images)
-        if result.valid_is_agreement:
-            valid = ("held out, agreement with the teacher", facts.valid_images)
-        rows.append(_row("student", *valid, result.valid_top1, result.valid_top5))
-    if result.test_top1 is not None and result.test_top5 is not None:
-        rows.append(_row("student", "test", facts.test_images, result.test_top1, result.test_top5))
-    if result.teacher_top1 is not None and result.teacher_top5 is not None:
-        part = ("validation", facts.valid_images)
-        if result.test_top1 is not None:
-            part = ("test", facts.test_images)
-        rows.append(_row("teacher", *part, result.teacher_top1, result.teacher_top5))
-    yield "\n".join(rows)
+    yield "\n".join(_table(facts))
     yield " ".join(_explained(facts))
 
 
-def _row(network: str, images: str, number: int, top1: float, top5: float) -> str:
-    error = standard_error(top1, number)
-    return f"| {network} | {images} | {number} | {top1:.1f} ± {error:.1f} % | {top5:.1f} % |"
+def _table(facts: Facts) -> Iterator[str]:
+    result = facts.result
+    validation, test = ("validation", facts.valid_images), ("test", facts.test_images)
+    rows: list[tuple[str, tuple[str, int], float | None, float | None]] = []
+    if result.best_epoch >= 0:
+        is_agreement = result.valid_is_agreement
+        chosen_on = "held out, agreement with the teacher" if is_agreement else "validation"
+        chosen = (chosen_on, facts.valid_images)
+        rows.append(("student", chosen, result.valid_top1, result.valid_top5))
+    rows.append(("student", test, result.test_top1, result.test_top5))
+    part = validation if result.test_top1 is None else test
+    rows.append(("teacher", part, result.teacher_top1, result.teacher_top5))
+    # Of five classes or fewer, every answer is among the five most likely.
+    has_top5 = len(facts.classes) > 5
+    yield f"| network | images | how many | top-1 |{' top-5 |' if has_top5 else ''}"
+    yield f"| --- | --- | --- | --- |{' --- |' if has_top5 else ''}"
+    for network, (images, number), top1, top5 in rows:
+        if top1 is not None and top5 is not None:
+            error = standard_error(top1, number)
+            more = f" {top5:.1f} % |" if has_top5 else ""
+            yield f"| {network} | {images} | {number} | {top1:.1f} ± {error:.1f} % |{more}"
 
 
 def standard_error(percent: float, images: int) -> float:
@@ -155,7 +160,10 @@ def _explained(facts: Facts) -> Iterator[str]:
 
 
 def _use(facts: Facts) -> Iterator[str]:
-    yield f"With `pip install matching-guided-distillation`, in the folder of {names.STUDENT}:"
+    yield (
+        "With the Python package `matching-guided-distillation` installed, in the folder of "
+        f"`{names.STUDENT}`:"
+    )
     yield block("python", with_mgd(facts.arch))
     library = without_mgd(facts.arch, len(facts.classes))
     if library:
