@@ -29,7 +29,7 @@ _EXAMPLE = """example:
 
 
 def compare(arguments: Sequence[str]) -> None:
-    """Compares networks: parameters, multiply-adds, file size, latency, accuracy of runs."""
+    """Compares networks: parameters, multiply-adds, file size, latency, accuracy."""
     given = _parser().parse_args(arguments)
     for name in ("rounds", "threads"):
         if getattr(given, name) is not None and getattr(given, name) < 1:
@@ -75,14 +75,14 @@ def _parser() -> Parser:
         type=int,
         default=0,
         metavar="N",
-        help="of networks by name (default: as the first run or file, else as published, else "
-        "1000)",
+        help="classes of networks by name (default: as the first run or file, else as published, "
+        "else 1000)",
     )
     parser.add_argument(
         "--rounds", type=int, default=10, metavar="N", help="times to time each (default: 10)"
     )
     parser.add_argument(
-        "--threads", type=int, metavar="N", help="of torch on the CPU (default: one for each core)"
+        "--threads", type=int, metavar="N", help="threads on the CPU (default: torch's own number)"
     )
     parser.add_argument(
         "--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N (default: cpu)"
