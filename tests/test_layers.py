@@ -27,9 +27,11 @@ ROOMS = (
     "engine.logs",
     "engine.tasks",
     "engine.loop",
+    "engine.card",
     "engine.run",
     "engine.measure",
     "engine.predict",
+    "engine.compare",
     "report",
     "cli",
 )

@@ -89,6 +89,7 @@ def test_nothing_asks_the_network_unless_told_to(no_network, capsys):
     assert main(["predict", "image.png", "--model", "runs/run"]) == 0
     assert main(["points", "--teacher", "resnet18", "--arch", "resnet18", "--size", "32"]) == 0
     assert main(["report", "runs/run"]) == 0
+    assert main(["compare", "runs/run", "cifar_resnet8", "--rounds", "1"]) == 0
     assert main(["export", "runs/run", "--format", "pth"]) == 0
     assert no_network == []
 

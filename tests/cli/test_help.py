@@ -121,6 +121,16 @@ def test_the_help_of_predict_is_one_screen_with_an_example(help_of):
     assert "loading a .pt2 can run code in it" in " ".join(text.split())
 
 
+def test_the_help_of_compare_is_one_screen_with_examples(help_of):
+    text = help_of("compare", "--help")
+    lines = text.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == "usage: mgd compare RUN|FILE|NAME... [options]"
+    assert "  mgd compare resnet50 mobilenet_v2" in text
+    assert "loading a .pt2 can run code in it" in " ".join(text.split())
+
+
 def test_every_option_is_listed_for_some_command():
     assert all(item.commands for item in OPTIONS.values())
     assert {"teacher", "points", "kd_weight", "fold_teacher"} <= TEACHER_OPTIONS

@@ -14,6 +14,7 @@ import torch
 from mgd import ranks
 from mgd.cli import commands
 from mgd.cli.after import export, report
+from mgd.cli.compare import compare
 from mgd.cli.demo import demo
 from mgd.cli.lines import printable, printable_lines
 from mgd.cli.points import points
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "predict": predict,
     "points": points,
     "report": report,
+    "compare": compare,
     "export": export,
     "demo": demo,
 }
@@ -54,6 +56,7 @@ not Masked Generative Distillation).
   mgd predict    name the classes of images
   mgd points     show where two networks would be distilled
   mgd report     draw the curves and matchings of runs into a page
+  mgd compare    show what networks cost and how accurate they are
   mgd export     write a run's student for deployment
 
 `mgd COMMAND --help` lists the options of each command.

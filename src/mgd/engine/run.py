@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mgd import ranks
 from mgd.data.splits import Splits
+from mgd.engine.card import write_card
 from mgd.engine.logs import check_logs
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.loop.evaluation import Scores
@@ -132,7 +133,9 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
         trainer.fit(log, teacher)
         outcome = _finish(trainer, path, teacher, start)
         if log is not None:
-            log.write_result(_result(outcome))
+            result = _result(outcome)
+            log.write_result(result)
+            write_card(path, config, pipeline.splits, classifiers, result)
     except InputError:
         if log is not None and not has_begun:
             log.discard()

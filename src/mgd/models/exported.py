@@ -29,14 +29,18 @@ class ExportedNetwork(nn.Module):
     Args:
         run: (B, C, H, W) -> (B, K), on the CPU.
         source: The file.
+        num_parameters: Of the network; `None` where the file does not tell them from constants.
 
     Raises:
         InputError: When it is run on images of another size than it was exported for, or if it
             returns no tensor.
     """
 
-    def __init__(self, run: Callable[[Tensor], Tensor], source: str):
+    def __init__(
+        self, run: Callable[[Tensor], Tensor], source: str, num_parameters: int | None = None
+    ):
         super().__init__()
+        self.num_parameters = num_parameters
         # In a list, since torch refuses eval() to a module that comes from a file.
         self._run, self.source = [run], source
 
@@ -74,12 +78,18 @@ def read_exported(path: str | Path) -> tuple[nn.Module, Metadata | None]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"'{path}' does not exist; give the path of a .pt2 or .onnx file")
-    run, text = _read_onnx(path) if path.suffix == ".onnx" else _read_pt2(path)
+    run: Callable[[Tensor], Tensor]
+    number: int | None = None
+    if path.suffix == ".onnx":
+        run, text = _read_onnx(path)
+    else:
+        run, text = _read_pt2(path)
+        number = sum(parameter.numel() for parameter in run.parameters())
     metadata = Metadata.from_json(text, str(path)) if text else None
-    return ExportedNetwork(run, str(path)), metadata
+    return ExportedNetwork(run, str(path), number), metadata
 
 
-def _read_pt2(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
+def _read_pt2(path: Path) -> tuple[nn.Module, str]:
     extra = {PT2_FILE: ""}
     try:
         with _without_its_tracebacks():
@@ -108,8 +118,10 @@ def _read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
         import onnxruntime
     except ImportError as error:
         raise _onnx_is_missing(error) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # as many as other networks have
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors have no common base class
         raise InputError(
             f"'{path}' is damaged or no .onnx file ({_reason(error)}); export it again"

@@ -2,7 +2,7 @@
 
 A picture is drawn once, by a function that is given colours by role. For the page these are
 placeholders, which the SVG's text then has as CSS variables, so that one picture serves both
-themes. For a PNG file they are the colours of the light theme.
+themes. For a PNG file they are the colours of one theme.
 """
 
 import io
@@ -114,13 +114,13 @@ def to_svg(draw: Draw, name: str, title: str, tips: Mapping[str, str] | None = N
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def to_png(draw: Draw) -> bytes:
-    """Draws a picture as a PNG file in the light theme.
+def to_png(draw: Draw, colours: Colours = LIGHT) -> bytes:
+    """Draws a picture as a PNG file, in the light theme or in another.
 
     Raises:
         InputError: If matplotlib is not installed.
     """
-    return _saved(draw, LIGHT, "png")
+    return _saved(draw, colours, "png")
 
 
 def plain(text: str) -> str:

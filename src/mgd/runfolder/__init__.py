@@ -1,6 +1,13 @@
 """What a run leaves on the disk: file names, typed records, atomic writes, and one reader."""
 
 from mgd.runfolder import names
+from mgd.runfolder.comparison import (
+    ComparedNetwork,
+    Comparison,
+    Cost,
+    Latency,
+    write_comparison,
+)
 from mgd.runfolder.evaluation import (
     Evaluation,
     MeasuredNetwork,
@@ -32,8 +39,12 @@ from mgd.runfolder.records import (
 from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_table, write_whole
 
 __all__ = [
+    "ComparedNetwork",
+    "Comparison",
+    "Cost",
     "EpochRecord",
     "Evaluation",
+    "Latency",
     "MatchingRecord",
     "MeasuredNetwork",
     "OptionsChange",
@@ -56,6 +67,7 @@ __all__ = [
     "read_run",
     "remove_leftovers",
     "write_bad_images",
+    "write_comparison",
     "write_evaluation",
     "write_table",
     "write_whole",

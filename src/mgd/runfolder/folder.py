@@ -95,6 +95,8 @@ class RunFolder:
         for place, path in earlier_args(self.path).items():
             if place >= (epoch, step):
                 path.unlink()
+        # It told of a run that had ended; this one writes another when it has.
+        (self.path / names.CARD).unlink(missing_ok=True)
         kept = None
         if earlier is not None:
             name = names.EARLIER_ARGS.format(epoch, step)

@@ -1,0 +1,7 @@
+"""Model cards: what a run's student is, in a file beside its weights that people read."""
+
+from mgd.engine.card.facts import facts_of
+from mgd.engine.card.text import card_text
+from mgd.engine.card.writing import write_card
+
+__all__ = ["card_text", "facts_of", "write_card"]
