@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(notdir $(PYTHON))
 LOWEST := .venv-lowest/$(SCRIPTS)
 LOWEST_INSTALLED := .venv-lowest/installed-$(notdir $(PYTHON_LOWEST))
 
-.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs
+.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs notebooks
 
 demo: $(INSTALLED)
 	$(BIN)/mgd demo
@@ -64,6 +64,9 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_cli.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+
+notebooks: $(INSTALLED)
+	$(BIN)/python docs/make_notebooks.py
 
 $(INSTALLED): pyproject.toml src/mgd/version.py
 	test -e $@ || $(PYTHON) -m venv --clear .venv

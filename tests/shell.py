@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = ("--epochs", "1", "--workers", "0", "--tensorboard", "0")
 """Added to each `mgd train` and `mgd distill` that runs."""
 SCRIPTS = {"main_base.py": "train", "main_mgd.py": "distill"}
-TOOLS = ("cat", "head", "ln", "ls", "mkdir", "rm")
+TOOLS = ("cat", "cp", "head", "ln", "ls", "mkdir", "rm")
 ASKED = ("mgd", "python", "torchrun", "srun", "scontrol", "pip", "make", "git", "cd", "source")
 
 _PRELUDE = r"""

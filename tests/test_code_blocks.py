@@ -9,9 +9,7 @@ import re
 import shlex
 from functools import partial
 
-import mgd
 import pytest
-import torch
 from PIL import Image
 
 from mgd.errors import InputError
@@ -49,6 +47,7 @@ def folder(tmp_path, images, monkeypatch):
     for name, target in (("more", "more"), ("PHOTOS", "more/x"), ("scans", "scans")):
         (folder / name).symlink_to(images / target, target_is_directory=True)
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)  # as python in this folder has it
     with own_modules():
         yield folder
 
@@ -164,7 +163,7 @@ def test_a_command_that_is_recognised_and_not_run_is_checked(line, folder):
 )
 def test_a_marked_command_is_parsed(mark, line, folder):
     page = PAGE.format(line).replace("```bash", f"<!-- runs: {mark} -->\n```bash")
-    with pytest.raises(InputError, match="eposh|required: RUN|'x'"):
+    with pytest.raises(InputError, match=r"eposh|required: RUN|'x'"):
         run(only(page), {}, folder)
     good = page.replace("--eposh", "--epochs").replace("report", "report runs/gone")
     run(only(good.replace(" x", " 2").replace("mkdir", "ls")), {}, folder)
