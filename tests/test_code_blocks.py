@@ -10,6 +10,7 @@ import shlex
 from functools import partial
 
 import pytest
+import torch
 from PIL import Image
 
 from mgd.errors import InputError
@@ -50,20 +51,22 @@ def folder(tmp_path, images, monkeypatch):
     monkeypatch.syspath_prepend(folder)  # as python in this folder has it
     with own_modules():
         yield folder
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def show(code):
     return "\n".join(line[2:] for line in code.splitlines() if line.startswith("$ "))
 
 
-def run(block, names, folder):
+def run(block, names, folder, extra=()):
     """Runs a block; `names` is what the Python of the page has defined so far."""
     hidden = block.marked("after\n")
     if block.title:
         (folder / block.title).write_text(block.code)
     elif block.language in SHELL:
         lines = show(block.code) if block.language == "console" else block.code
-        extra = shlex.split(block.marked("with"))
+        extra = [*extra, *shlex.split(block.marked("with"))]
         do = partial(execute, extra=extra, parse=block.is_parsed)
         code, said = run_bash(f"{hidden}\n{lines}", folder, do)
         assert code == 0, said
@@ -87,12 +90,13 @@ def examine(block, names):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_blocks_of_a_page_run(page, folder, forked_ranks, few_digits):
+def test_the_blocks_of_a_page_run(page, folder, forked_ranks, few_digits, free_port):
+    address = ["--dist-url", f"tcp://localhost:{free_port}"]
     names = {"__name__": "__page__"}
     for block in blocks(page.read_text()):
         if block.language in RUN and not any(block.elsewhere):
             try:
-                run(block, names, folder)
+                run(block, names, folder, address)
             except (Exception, SystemExit) as error:
                 raise AssertionError(f"line {block.line} of {page.relative_to(ROOT)}") from error
 
