@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(notdir $(PYTHON))
 LOWEST := .venv-lowest/$(SCRIPTS)
 LOWEST_INSTALLED := .venv-lowest/installed-$(notdir $(PYTHON_LOWEST))
 
-.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs release
+.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs notebooks release
 
 demo: $(INSTALLED)
 	$(BIN)/mgd demo
@@ -78,6 +78,9 @@ release: $(INSTALLED)
 	$(RELEASE)/python -m pip install --quiet "$$(echo dist/*.whl)[demo]"
 	cd "$$(mktemp -d)" && "$(CURDIR)/$(RELEASE)/mgd" --version && "$(CURDIR)/$(RELEASE)/mgd" demo $(DEMO)
 	@echo "dist/ is ready; next: git tag v$$($(BIN)/python -c 'import mgd; print(mgd.__version__)')"
+
+notebooks: $(INSTALLED)
+	$(BIN)/python docs/make_notebooks.py
 
 $(INSTALLED): pyproject.toml src/mgd/version.py
 	test -e $@ || $(PYTHON) -m venv --clear .venv

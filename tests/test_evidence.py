@@ -22,8 +22,8 @@ from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
 from benchmarks.evidence.runner import in_present_names, read_results, row_key, run_all
 from PIL import Image
 
-from mgd.cli.parser import RunParser
 from mgd.report import summarize
+from shell import parsed
 
 MATRIX = read_matrix()
 GIVEN = {entry["file"] for entry in MATRIX["weights"].values()}
@@ -109,7 +109,7 @@ def test_every_command_line_is_one(weights):
         assert keys.issuperset(job.needs)
         program, command, *words = shlex.split(job.command)
         assert (program, command) in (("mgd", "train"), ("mgd", "distill"))
-        config = RunParser(command).read(words)
+        config = parsed([command, *words])
         assert (config.distillation.distiller == "none") == (command == "train")
         assert config.schedule.seed == job.seed
 

@@ -1,7 +1,6 @@
 """The pages: every link leads somewhere, and the lines that load a file elsewhere load it."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,12 +8,11 @@ import torch
 import mgd
 from mgd.cli import main
 from mgd.engine.loop.checkpoint import save_weights
+from pages import PAGES, ROOT, block
 from photos import photos
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
-VIEWS = (ROOT / "docs" / "views.md").read_text()
-FORMATS = ("safetensors", "pth", "pt2", "onnx")
+LINKED = sorted({*PAGES, *ROOT.glob("*.md")})
+FORMATS = ("safetensors", "pth", "pt2", "onnx")  # as the blocks of docs/views.md are named
 
 
 def anchors(page):
@@ -26,7 +24,7 @@ def anchors(page):
     }
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith(("https://", "http://")):
@@ -35,13 +33,6 @@ def test_every_link_leads_somewhere(page):
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
-
-
-def block(name):
-    """Returns the lines of Python in a marked block of the page on views."""
-    return re.search(
-        rf"<!-- code {name} -->\n```python\n(.*?)```\n<!-- end of code -->", VIEWS, re.DOTALL
-    )[1]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +61,8 @@ def test_a_file_answers_elsewhere_as_here(exported, name, monkeypatch):
 
     folder, network, metadata = exported
     monkeypatch.chdir(folder)
-    lines, names = block(name) + block("show"), {}
+    page, names = "docs/views.md", {}
+    lines = block(page, name) + block(page, "show")
     assert not re.search(r"^(import|from) .*\bmgd\b", lines, re.MULTILINE)
     exec(lines, names)
     assert names["about"] == metadata.to_plain()

@@ -2,7 +2,6 @@
 
 import re
 import statistics
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +10,9 @@ import torch.nn.functional as F
 import mgd
 from mgd.data import load_digits
 from mgd.views import Preprocess, View
+from pages import block
 
-README = Path(__file__).parents[1] / "README.md"
-EXAMPLE = re.search(
-    r"<!-- example -->\n```python\n(.*?)```\n<!-- end -->", README.read_text(), re.DOTALL
-)[1]
+EXAMPLE = block("README.md", "example")
 LABELS, EPOCHS = 100, 40
 
 

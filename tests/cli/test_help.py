@@ -9,10 +9,10 @@ import torch
 
 import mgd
 from mgd.cli import main
-from mgd.cli.parser import RunParser
 from mgd.engine.options.checks import TEACHER_OPTIONS
 from mgd.engine.options.config import OPTIONS
 from mgd.engine.options.option import COMMANDS
+from shell import parsed
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_the_examples_of_each_command_are_command_lines(help_of, tmp_path, monke
         assert examples
         for program, name, *words in examples:
             assert (program, name) == ("mgd", command)
-            assert RunParser(command).read(words).data.data == "photos"
+            assert parsed([command, *words]).data.data == "photos"
 
 
 def test_an_evaluation_says_what_may_stand_in_the_place_of_data(help_of):
