@@ -12,7 +12,9 @@ from mgd.engine.loop.checkpoint import save_weights
 from photos import photos
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+PAGES = sorted(
+    path for glob in ("*.md", "docs/**/*.md", "benchmarks/*.md") for path in ROOT.glob(glob)
+)
 VIEWS = (ROOT / "docs" / "views.md").read_text()
 FORMATS = ("safetensors", "pth", "pt2", "onnx")
 
