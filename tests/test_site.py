@@ -230,7 +230,7 @@ def test_figures_are_those_of_the_pages_that_measured_them(name):
 def test_the_choice_of_versions_is_shown_in_what_mike_builds(monkeypatch):
     from mkdocs.config.defaults import MkDocsConfig
 
-    spec = importlib.util.spec_from_file_location("hooks", DOCS / "site" / "hooks.py")
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "theme" / "hooks.py")
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
     monkeypatch.delenv("MIKE_DOCS_VERSION", raising=False)
