@@ -9,7 +9,7 @@ INSTALLED := .venv/installed-$(notdir $(PYTHON))
 LOWEST := .venv-lowest/$(SCRIPTS)
 LOWEST_INSTALLED := .venv-lowest/installed-$(notdir $(PYTHON_LOWEST))
 
-.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs notebooks release
+.PHONY: demo test test-lowest smoke lint types pytest fuzz test-zoo evidence bench docs docs-version notebooks release
 
 demo: $(INSTALLED)
 	$(BIN)/mgd demo
@@ -62,8 +62,18 @@ bench: $(INSTALLED)
 	for name in step flags matching online loader epoch views tables; do \
 	    $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
+# The page of all options, then the site, in site/: open site/index.html. Material's advertisement of
+# its successor looks like a warning, and the variable turns it off.
 docs: $(INSTALLED)
 	$(BIN)/python docs/make_cli.py > docs/cli.md.new && mv docs/cli.md.new docs/cli.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+# For a release: commits the site to the branch gh-pages of this clone, in the folder of its version and
+# as `latest`. Nothing is pushed. mike calls mkdocs by its name.
+docs-version: docs
+	export PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 && \
+	    version=$$(python -c "import mgd; print(mgd.__version__)") && \
+	    mike deploy --update-aliases "$$version" latest && mike set-default latest
 
 # What a user gets from the package index, tried as he gets it: both files are built, the wheel is
 # installed into an empty environment, and the demo runs there in an empty folder. Nothing is uploaded.
