@@ -1,20 +1,18 @@
 """Runs: what the command line calls. What cannot be used is told before a run writes anything."""
 
-import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from mgd import ranks
 from mgd.data.splits import Splits
-from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
+from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.opening import (
     chance_warning,
@@ -29,11 +27,12 @@ from mgd.engine.loop.pipeline import (
     load_data,
     telling_of_dead_workers,
 )
-from mgd.engine.loop.progress import Progress
+from mgd.engine.loop.place import adopt_best, find_folder
 from mgd.engine.loop.runlog import Reporter, RunLog
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
+from mgd.engine.runtime.environment import describe_start
 from mgd.engine.tasks.building import build_task, choose_logits
 from mgd.engine.tasks.classes import teachers_classes
 from mgd.engine.tasks.classifiers import (
@@ -42,14 +41,7 @@ from mgd.engine.tasks.classifiers import (
     with_names,
 )
 from mgd.errors import InputError
-from mgd.runfolder import (
-    RunResult,
-    is_run,
-    names,
-    read_epochs,
-    write_bad_images,
-    write_whole,
-)
+from mgd.runfolder import RunResult, names, read_epochs, write_bad_images
 
 logger = logging.getLogger(__name__)
 
@@ -74,18 +66,27 @@ class Outcome:
     """Whether `best` is agreement with the teacher, and no accuracy."""
 
 
-def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
+def train(
+    config: RunConfig, reporter: Reporter | None = None, command: Sequence[str] = ()
+) -> Outcome:
     """Trains or distils a student and leaves a run folder.
+
+    Args:
+        config: The run.
+        reporter: Told what happens, on rank 0.
+        command: Words of the command line that asked for the run, to be kept in its folder.
 
     Raises:
         InputError: For anything in the configuration, data or files that cannot be used; what is
             found before training starts leaves no folder behind.
     """
-    return launch(config, partial(_train, reporter=reporter or Reporter()))
+    return launch(config, partial(_train, reporter=reporter or Reporter(), command=command))
 
 
 @telling_of_dead_workers()
-def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
+def _train(
+    fabric: Fabric, config: RunConfig, reporter: Reporter, command: Sequence[str] = ()
+) -> Outcome:
     start = time.perf_counter()
     reporter = reporter if fabric.is_global_zero else Reporter()
     config = with_names(config)
@@ -113,6 +114,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             trainer.state.load_state_dict(state)
             place = trainer.progress
             reporter.message(f"going on with '{path}' at epoch {place.epoch}, step {place.step}")
+        begun = describe_start(fabric, command, trainer.progress.epoch, trainer.progress.step)
         teacher = _judge_teacher(pipeline, classifiers, reporter)
         if log is not None:
             if config.data.skip_bad_images:
@@ -122,7 +124,8 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             # What earlier processes of this run took counts as well.
             start -= sum(record.seconds for record in read_epochs(path))
             if config.output.resume not in ("", "auto"):
-                _adopt_best(trainer.progress, path, Path(config.output.resume).parent)
+                adopt_best(trainer.progress, path, Path(config.output.resume).parent)
+            log.add_start(begun)
         has_begun = True
         trainer.fit(log, teacher)
         outcome = _finish(trainer, path, teacher, start)
@@ -200,22 +203,6 @@ def _judge_teacher(
     return scores
 
 
-def _adopt_best(progress: Progress, folder: Path, source: Path) -> None:
-    """Takes the best epoch along where a run goes on in another folder than it began in."""
-    if source.resolve() == folder.resolve():
-        return
-    for name in (names.BEST_CHECKPOINT, names.STUDENT):
-        if not (source / name).is_file():
-            progress.forget_best()
-            return
-        content = (source / name).read_bytes()
-        write_whole(folder / name, partial(_put, content))
-
-
-def _put(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
-
-
 def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) -> Outcome:
     """Measures the best epoch's weights on the test part, if there is one."""
     pipeline, task, reporter = trainer.pipeline, trainer.task, trainer.reporter
@@ -248,30 +235,3 @@ def _result(outcome: Outcome) -> RunResult:
         trained_parameters=outcome.trained_parameters,
         seconds=round(outcome.seconds, 2),
     )
-
-
-def find_folder(config: RunConfig) -> tuple[Path, State | None]:
-    """Returns the run folder and the state to go on from, if `--resume` asks for one.
-
-    A run without a name of its own gets the next free one, or goes on with the newest. A named
-    run that is there already is never overwritten.
-
-    Raises:
-        InputError: If the named run exists, or the checkpoint cannot be used.
-    """
-    resume, output = config.output.resume, Path(config.output.output)
-    path = output / config.run_name
-    if resume not in ("", "auto"):
-        state = load_checkpoint(Path(resume))
-        return (path if config.output.experiment else Path(resume).parent), state
-    candidates = itertools.chain([path], (output / f"{path.name}-{n}" for n in itertools.count(2)))
-    taken = list(itertools.takewhile(is_run, candidates))
-    if resume == "auto":
-        newest = path if config.output.experiment or not taken else taken[-1]
-        return newest, newest_checkpoint(newest)
-    if config.output.experiment and taken:
-        raise InputError(
-            f"run folder '{path}' holds a run already; go on with --resume auto, or name another "
-            "--experiment"
-        )
-    return (output / f"{path.name}-{len(taken) + 1}" if taken else path), None

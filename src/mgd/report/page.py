@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgd.report import background, methods, pictures
+from mgd.report import background, environment, methods, pictures
 from mgd.report.curves import colours_of
 from mgd.report.groups import Group, group_runs
 from mgd.report.html import Cell, details, section, table, text
@@ -109,6 +109,8 @@ def _background(runs: Sequence[Run]) -> list[str]:
         parts.append(details("<h3>Throughput</h3>", speed))
     if options := background.differing_options(runs):
         parts.append(details("<h3>Options that differ</h3>", options))
+    if machines := environment.machines(runs):
+        parts.append(machines)
     return [*parts, details("<h3>Each run</h3>", background.each_run(runs))]
 
 

@@ -74,6 +74,7 @@ summary {{ cursor: pointer }}
 details > :not(summary):first-of-type {{ margin-top: .8rem }}
 pre, code {{ font: .88em/1.5 ui-monospace, "DejaVu Sans Mono", monospace }}
 pre {{ overflow-x: auto; background: var(--panel); padding: .6rem .8rem; border-radius: 4px }}
+.copy {{ user-select: all; white-space: pre-wrap; overflow-wrap: anywhere }}
 :focus-visible {{ outline: 2px solid var(--accent); outline-offset: 2px }}
 @media (max-width: 30rem) {{ td, th {{ padding: .35rem .5rem }} .strip {{ width: 8rem }}
   details {{ padding: .5rem .6rem }} }}

@@ -29,6 +29,7 @@ from mgd.runfolder.records import (
     RunResult,
     epoch_columns,
 )
+from mgd.runfolder.starts import Start, read_starts
 from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_table, write_whole
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Run",
     "RunFolder",
     "RunResult",
+    "Start",
     "epoch_columns",
     "free_folder",
     "is_evaluation",
@@ -54,6 +56,7 @@ __all__ = [
     "read_options",
     "read_result",
     "read_run",
+    "read_starts",
     "remove_leftovers",
     "write_bad_images",
     "write_evaluation",

@@ -15,6 +15,7 @@ from mgd.runfolder import names
 from mgd.runfolder.lock import lock_folder
 from mgd.runfolder.reading import earlier_args, read_epochs, read_matching
 from mgd.runfolder.records import EpochRecord, MatchingRecord, PointMatching, RunResult
+from mgd.runfolder.starts import Start, read_starts, write_starts
 from mgd.runfolder.writing import remove_leftovers, write_table, write_whole
 
 
@@ -78,6 +79,10 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
             for folder in self._made:
                 folder.rmdir()
+
+    def add_start(self, start: Start) -> None:
+        """Adds a start to those that are recorded."""
+        write_starts(self.path, [*read_starts(self.path), start])
 
     def go_on(self, epoch: int, step: int, earlier: Mapping[str, Any] | None) -> Path | None:
         """Writes the options from here on, keeps earlier ones, drops those that are undone.

@@ -57,7 +57,7 @@ def test_a_base_run_leaves_a_whole_folder(fast_run):
     folder = outcome.folder
     assert folder.name == "cifar_resnet8_x0_25-base"
     assert {file.name for file in folder.iterdir()} == {
-        ".lock", "args.yaml", "summary.csv", "result.json", "tensorboard",
+        ".lock", "args.yaml", "environment.json", "summary.csv", "result.json", "tensorboard",
         "last.ckpt", "best.ckpt", "previous.ckpt", "student.safetensors",
     }  # fmt: skip
     rows = rows_of(folder, without=())

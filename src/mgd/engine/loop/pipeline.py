@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from mgd.data.splits import Labelled, Split, Splits
 from mgd.data.transforms import Augment, random_changes, train_transform
 from mgd.engine.loop.evaluation import Scores, answers_of, evaluate
 from mgd.engine.options.config import RunConfig
+from mgd.engine.runtime.environment import num_cores
 from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
@@ -249,7 +249,7 @@ def _train_batches(
 
 
 def _num_workers(config: RunConfig) -> int:
-    return min(config.data.workers, _num_cores())
+    return min(config.data.workers, num_cores())
 
 
 @contextmanager
@@ -291,10 +291,3 @@ def _waiting_for_the_news() -> Iterator[None]:
         if dead:
             raise RuntimeError(f"DataLoader worker (pid {dead[0].pid}) is dead") from error
         raise
-
-
-def _num_cores() -> int:
-    """Returns how many cores this process may use, which `taskset` or a container may limit."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
