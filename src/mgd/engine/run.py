@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mgd import ranks
 from mgd.data.splits import Splits
+from mgd.engine.loop.answers import keep_answers
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.opening import (
@@ -21,6 +22,7 @@ from mgd.engine.loop.opening import (
     opening_lines,
 )
 from mgd.engine.loop.pipeline import (
+    Part,
     Pipeline,
     augmentation,
     cut_splits,
@@ -64,6 +66,8 @@ class Outcome:
     """How many images chose the best epoch."""
     is_label_free: bool = False
     """Whether `best` is agreement with the teacher, and no accuracy."""
+    student_parameters: int | None = None
+    teacher_parameters: int | None = None
 
 
 def train(
@@ -196,7 +200,8 @@ def _judge_teacher(
     teacher = classifiers.answering_teacher
     if teacher is None or pipeline.is_label_free:  # where it would agree with itself
         return None
-    scores = pipeline.score(teacher, "valid", watch=reporter.watch("measuring the teacher"))
+    watch = reporter.watch("measuring the teacher")
+    scores = pipeline.score(teacher, "valid", watch=watch, answers=pipeline.splits.test is None)
     reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of valid")
     if warning := chance_warning(teacher, scores):
         logger.warning("%s", warning)
@@ -204,22 +209,29 @@ def _judge_teacher(
 
 
 def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) -> Outcome:
-    """Measures the best epoch's weights on the test part, if there is one."""
+    """Measures the best epoch's weights, on the test part if there is one."""
     pipeline, task, reporter = trainer.pipeline, trainer.task, trainer.reporter
-    test = None
-    if pipeline.splits.test is not None:
-        if trainer.fabric.is_global_zero and (path / names.BEST_CHECKPOINT).exists():
-            task.student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
-        ranks.share(task.student.state_dict().values())
-        test = pipeline.score(task.classifiers.student, "test")
-        if task.classifiers.answering_teacher is not None:
-            watch = reporter.watch("measuring the teacher")
-            teacher = pipeline.score(task.classifiers.answering_teacher, "test", watch=watch)
+    part: Part = "valid" if pipeline.splits.test is None else "test"
+    if trainer.fabric.is_global_zero and (path / names.BEST_CHECKPOINT).exists():
+        task.student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
+    ranks.share(task.student.state_dict().values())
+    student = pipeline.score(task.classifiers.student, part, answers=True)
+    if part == "test" and task.classifiers.answering_teacher is not None:
+        watch = reporter.watch("measuring the teacher")
+        answering = task.classifiers.answering_teacher
+        teacher = pipeline.score(answering, "test", watch=watch, answers=True)
+    if trainer.fabric.is_global_zero:
+        keep_answers(path, pipeline, part, student, teacher, trainer.config.data.data)
+    test = student if part == "test" else None
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
     images, best = len(pipeline.splits.valid), trainer.progress.best
-    is_label_free = pipeline.is_label_free
-    return Outcome(path, best, test, teacher, parameters, seconds, images, is_label_free)
+    networks = task.classifiers
+    return Outcome(
+        *(path, best, test, teacher, parameters, seconds, images, pipeline.is_label_free),
+        student_parameters=networks.student.num_parameters,
+        teacher_parameters=networks.teacher.num_parameters or None if networks.teacher else None,
+    )
 
 
 def _result(outcome: Outcome) -> RunResult:
@@ -233,5 +245,7 @@ def _result(outcome: Outcome) -> RunResult:
         teacher_top5=outcome.teacher.top5 if outcome.teacher else None,
         valid_is_agreement=1 if outcome.is_label_free else None,
         trained_parameters=outcome.trained_parameters,
+        student_parameters=outcome.student_parameters,
+        teacher_parameters=outcome.teacher_parameters,
         seconds=round(outcome.seconds, 2),
     )

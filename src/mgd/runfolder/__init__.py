@@ -1,6 +1,17 @@
 """What a run leaves on the disk: file names, typed records, atomic writes, and one reader."""
 
 from mgd.runfolder import names
+from mgd.runfolder.answers import (
+    AGREEMENTS,
+    VERDICTS,
+    ImageAnswer,
+    confident_mistakes,
+    disagreements,
+    read_answers,
+    read_thumbnails,
+    write_answers,
+    write_thumbnails,
+)
 from mgd.runfolder.evaluation import (
     Evaluation,
     MeasuredNetwork,
@@ -30,25 +41,33 @@ from mgd.runfolder.records import (
     epoch_columns,
 )
 from mgd.runfolder.starts import Start, read_starts
+from mgd.runfolder.updates import PointUpdate, read_updates
 from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_table, write_whole
 
 __all__ = [
+    "AGREEMENTS",
+    "VERDICTS",
     "EpochRecord",
     "Evaluation",
+    "ImageAnswer",
     "MatchingRecord",
     "MeasuredNetwork",
     "OptionsChange",
     "PointMatching",
+    "PointUpdate",
     "Run",
     "RunFolder",
     "RunResult",
     "Start",
+    "confident_mistakes",
+    "disagreements",
     "epoch_columns",
     "free_folder",
     "is_evaluation",
     "is_run",
     "lock_folder",
     "names",
+    "read_answers",
     "read_changes",
     "read_epochs",
     "read_evaluation",
@@ -57,9 +76,13 @@ __all__ = [
     "read_result",
     "read_run",
     "read_starts",
+    "read_thumbnails",
+    "read_updates",
     "remove_leftovers",
+    "write_answers",
     "write_bad_images",
     "write_evaluation",
     "write_table",
+    "write_thumbnails",
     "write_whole",
 ]

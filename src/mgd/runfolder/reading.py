@@ -20,6 +20,7 @@ from mgd.runfolder.records import (
     RunResult,
 )
 from mgd.runfolder.starts import Start, read_starts
+from mgd.runfolder.updates import PointUpdate, read_updates
 
 _NEEDED = ("arch", "data", "distiller", "size", "train-images")
 _EARLIER = re.compile(names.EARLIER_ARGS.format(r"(\d+)", r"(\d+)"))
@@ -43,6 +44,8 @@ class Run:
     """Where the run was resumed with other options, in order; `options` are the last."""
     starts: list[Start] = field(default_factory=list)
     """By which commands it was made and on which machines, in order."""
+    updates: list[PointUpdate] = field(default_factory=list)
+    """What each update of the matching found at each point, in order."""
 
     @property
     def name(self) -> str:
@@ -103,6 +106,7 @@ def read_run(folder: str | Path) -> Run:
         matching=read_matching(folder),
         changes=read_changes(folder),
         starts=read_starts(folder),
+        updates=read_updates(folder),
     )
 
 

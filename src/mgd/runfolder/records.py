@@ -181,6 +181,11 @@ class RunResult:
     valid_is_agreement: int | None = None
     """1 where `valid_top1` is how often the student agrees with its teacher, and no accuracy."""
     trained_parameters: int
+    """Of the student, and of what a method trains beside it."""
+    student_parameters: int | None = None
+    """Of the student alone; None of a run of an earlier version."""
+    teacher_parameters: int | None = None
+    """Of the teacher; None without one."""
     seconds: float
     """Duration of the run, with the epochs before it was resumed."""
 
