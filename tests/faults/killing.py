@@ -150,6 +150,12 @@ def left_by(folder):
     for name in ("last.ckpt", "best.ckpt"):
         state = load_checkpoint(run / name)
         found |= {f"{name}: {key}": checksum(state[key]) for key in state if key != "config"}
+    for name in ("answers.csv", "thumbnails.json"):
+        if (run / name).exists():
+            found[name] = (run / name).read_text()
+    if (run / "matching.csv").exists():
+        lines = (run / "matching.csv").read_text().splitlines()
+        found["matching.csv"] = [line.rpartition(",")[0] for line in lines]  # without the seconds
     for name in ("matching.json", "result.json"):
         if (run / name).exists():
             found[name] = _without_seconds(json.loads((run / name).read_text()))

@@ -1,6 +1,13 @@
 """Records of a run that never was, with every field set."""
 
-from mgd.runfolder import EpochRecord, MatchingRecord, PointMatching, RunResult, epoch_columns
+from mgd.runfolder import (
+    EpochRecord,
+    MatchingRecord,
+    PointMatching,
+    RunResult,
+    Start,
+    epoch_columns,
+)
 
 OPTIONS = {"arch": "net", "data": "digits", "distiller": "none", "size": 8, "train-images": 100}
 COLUMNS = epoch_columns(["loss", "loss_ce"], teacher=False, matching=False, skips=False)
@@ -56,3 +63,21 @@ def a_result(**changes):
         "seconds": 2.5,
     }
     return RunResult(**{**values, **changes})
+
+
+def a_start(epoch=0, **changes):
+    values = {
+        "time": "2026-11-25T10:40:04+00:00",
+        "epoch": epoch,
+        "step": 0,
+        "command": ["mgd", "train", "my photos"],
+        "versions": {"mgd": "0.2.0", "torch": "2.14.1"},
+        "system": "Linux-6",
+        "processor": "A fast one",
+        "cores": 8,
+        "devices": ["GPU A", "GPU A"],
+        "processes": 2,
+        "threads": 4,
+        "commit": "0123456789abcdef",
+    }
+    return Start(**{**values, **changes})

@@ -42,7 +42,7 @@ def test_what_is_written_is_read(tmp_path):
     assert (run.epochs, run.matching, run.result) == (epochs, a_matching(), a_result())
     assert (run.name, run.group, run.accuracy) == ("mine-seed3", "mine", 70.0)
     assert sorted(os.listdir(run.folder)) == [
-        ".lock", "args.yaml", "matching.json", "result.json", "summary.csv",
+        ".lock", "args.yaml", "matching.csv", "matching.json", "result.json", "summary.csv",
     ]  # fmt: skip
 
 
@@ -63,7 +63,8 @@ def test_the_files_are_plain_yaml_csv_and_json(tmp_path):
     ]  # fmt: skip
     assert list(json.loads((tmp_path / "result.json").read_text())) == [
         "best_epoch", "valid_top1", "valid_top5", "test_top1", "test_top5", "teacher_top1",
-        "teacher_top5", "valid_is_agreement", "trained_parameters", "seconds",
+        "teacher_top5", "valid_is_agreement", "trained_parameters", "student_parameters",
+        "teacher_parameters", "seconds",
     ]  # fmt: skip
 
 

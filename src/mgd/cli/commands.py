@@ -66,7 +66,7 @@ def _run(command: Command, arguments: Sequence[str]) -> None:
                 print(f"{_score_line(name, found)}, {found.images_per_second:.0f} images/s")
             print(f"kept, with the confusions of each class, in {path}")
         return
-    outcome = run_training(config, RichReporter())
+    outcome = run_training(config, RichReporter(), ["mgd", command, *arguments])
     if ranks.is_first():
         print("\n".join(_outcome_lines(outcome, config.data)))
 

@@ -1,13 +1,11 @@
 """Runs: what the command line calls. What cannot be used is told before a run writes anything."""
 
-import itertools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -16,7 +14,8 @@ from mgd import ranks
 from mgd.data.splits import Splits
 from mgd.engine.card import write_card
 from mgd.engine.logs import check_logs
-from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
+from mgd.engine.loop.answers import keep_answers
+from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.opening import (
     chance_warning,
@@ -25,18 +24,20 @@ from mgd.engine.loop.opening import (
     opening_lines,
 )
 from mgd.engine.loop.pipeline import (
+    Part,
     Pipeline,
     augmentation,
     cut_splits,
     load_data,
     telling_of_dead_workers,
 )
-from mgd.engine.loop.progress import Progress
+from mgd.engine.loop.place import adopt_best, find_folder
 from mgd.engine.loop.runlog import Reporter, RunLog
 from mgd.engine.loop.sample import open_other_logs
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
+from mgd.engine.runtime.environment import describe_start
 from mgd.engine.tasks.building import build_task, choose_logits
 from mgd.engine.tasks.classes import teachers_classes
 from mgd.engine.tasks.classifiers import (
@@ -45,14 +46,7 @@ from mgd.engine.tasks.classifiers import (
     with_names,
 )
 from mgd.errors import InputError
-from mgd.runfolder import (
-    RunResult,
-    is_run,
-    names,
-    read_epochs,
-    write_bad_images,
-    write_whole,
-)
+from mgd.runfolder import RunResult, names, read_epochs, write_bad_images
 
 logger = logging.getLogger(__name__)
 
@@ -75,21 +69,32 @@ class Outcome:
     """How many images chose the best epoch."""
     is_label_free: bool = False
     """Whether `best` is agreement with the teacher, and no accuracy."""
+    student_parameters: int | None = None
+    teacher_parameters: int | None = None
 
 
-def train(config: RunConfig, reporter: Reporter | None = None) -> Outcome:
+def train(
+    config: RunConfig, reporter: Reporter | None = None, command: Sequence[str] = ()
+) -> Outcome:
     """Trains or distils a student and leaves a run folder.
+
+    Args:
+        config: The run.
+        reporter: Told what happens, on rank 0.
+        command: Words of the command line that asked for the run, to be kept in its folder.
 
     Raises:
         InputError: For anything in the configuration, data or files that cannot be used; what is
             found before training starts leaves no folder behind.
     """
     check_logs(config.output)
-    return launch(config, partial(_train, reporter=reporter or Reporter()))
+    return launch(config, partial(_train, reporter=reporter or Reporter(), command=command))
 
 
 @telling_of_dead_workers()
-def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
+def _train(
+    fabric: Fabric, config: RunConfig, reporter: Reporter, command: Sequence[str] = ()
+) -> Outcome:
     start = time.perf_counter()
     reporter = reporter if fabric.is_global_zero else Reporter()
     config = with_names(config)
@@ -117,6 +122,7 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             trainer.state.load_state_dict(state)
             place = trainer.progress
             reporter.message(f"going on with '{path}' at epoch {place.epoch}, step {place.step}")
+        begun = describe_start(fabric, command, trainer.progress.epoch, trainer.progress.step)
         teacher = _judge_teacher(pipeline, classifiers, reporter)
         if log is not None:
             if config.data.skip_bad_images:
@@ -126,7 +132,8 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             # What earlier processes of this run took counts as well.
             start -= sum(record.seconds for record in read_epochs(path))
             if config.output.resume not in ("", "auto"):
-                _adopt_best(trainer.progress, path, Path(config.output.resume).parent)
+                adopt_best(trainer.progress, path, Path(config.output.resume).parent)
+            log.add_start(begun)
         has_begun = True
         if log is not None:
             open_other_logs(log, trainer)
@@ -201,46 +208,38 @@ def _judge_teacher(
     teacher = classifiers.answering_teacher
     if teacher is None or pipeline.is_label_free:  # where it would agree with itself
         return None
-    scores = pipeline.score(teacher, "valid", watch=reporter.watch("measuring the teacher"))
+    watch = reporter.watch("measuring the teacher")
+    scores = pipeline.score(teacher, "valid", watch=watch, answers=pipeline.splits.test is None)
     reporter.message(f"teacher: Acc@1 {scores.top1:.1f} on {scores.images} images of valid")
     if warning := chance_warning(teacher, scores):
         logger.warning("%s", warning)
     return scores
 
 
-def _adopt_best(progress: Progress, folder: Path, source: Path) -> None:
-    """Takes the best epoch along where a run goes on in another folder than it began in."""
-    if source.resolve() == folder.resolve():
-        return
-    for name in (names.BEST_CHECKPOINT, names.STUDENT):
-        if not (source / name).is_file():
-            progress.forget_best()
-            return
-        content = (source / name).read_bytes()
-        write_whole(folder / name, partial(_put, content))
-
-
-def _put(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
-
-
 def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) -> Outcome:
-    """Measures the best epoch's weights on the test part, if there is one."""
+    """Measures the best epoch's weights, on the test part if there is one."""
     pipeline, task, reporter = trainer.pipeline, trainer.task, trainer.reporter
-    test = None
-    if pipeline.splits.test is not None:
-        if trainer.fabric.is_global_zero and (path / names.BEST_CHECKPOINT).exists():
-            task.student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
-        ranks.share(task.student.state_dict().values())
-        test = pipeline.score(task.classifiers.student, "test")
-        if task.classifiers.answering_teacher is not None:
-            watch = reporter.watch("measuring the teacher")
-            teacher = pipeline.score(task.classifiers.answering_teacher, "test", watch=watch)
+    part: Part = "valid" if pipeline.splits.test is None else "test"
+    if trainer.fabric.is_global_zero and (path / names.BEST_CHECKPOINT).exists():
+        task.student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
+    ranks.share(task.student.state_dict().values())
+    student = pipeline.score(task.classifiers.student, part, answers=True)
+    if part == "test" and task.classifiers.answering_teacher is not None:
+        watch = reporter.watch("measuring the teacher")
+        answering = task.classifiers.answering_teacher
+        teacher = pipeline.score(answering, "test", watch=watch, answers=True)
+    if trainer.fabric.is_global_zero:
+        keep_answers(path, pipeline, part, student, teacher, trainer.config.data.data)
+    test = student if part == "test" else None
     parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
     seconds = time.perf_counter() - start
     images, best = len(pipeline.splits.valid), trainer.progress.best
-    is_label_free = pipeline.is_label_free
-    return Outcome(path, best, test, teacher, parameters, seconds, images, is_label_free)
+    networks = task.classifiers
+    return Outcome(
+        *(path, best, test, teacher, parameters, seconds, images, pipeline.is_label_free),
+        student_parameters=networks.student.num_parameters,
+        teacher_parameters=networks.teacher.num_parameters or None if networks.teacher else None,
+    )
 
 
 def _result(outcome: Outcome) -> RunResult:
@@ -254,32 +253,7 @@ def _result(outcome: Outcome) -> RunResult:
         teacher_top5=outcome.teacher.top5 if outcome.teacher else None,
         valid_is_agreement=1 if outcome.is_label_free else None,
         trained_parameters=outcome.trained_parameters,
+        student_parameters=outcome.student_parameters,
+        teacher_parameters=outcome.teacher_parameters,
         seconds=round(outcome.seconds, 2),
     )
-
-
-def find_folder(config: RunConfig) -> tuple[Path, State | None]:
-    """Returns the run folder and the state to go on from, if `--resume` asks for one.
-
-    A run without a name of its own gets the next free one, or goes on with the newest. A named
-    run that is there already is never overwritten.
-
-    Raises:
-        InputError: If the named run exists, or the checkpoint cannot be used.
-    """
-    resume, output = config.output.resume, Path(config.output.output)
-    path = output / config.run_name
-    if resume not in ("", "auto"):
-        state = load_checkpoint(Path(resume))
-        return (path if config.output.experiment else Path(resume).parent), state
-    candidates = itertools.chain([path], (output / f"{path.name}-{n}" for n in itertools.count(2)))
-    taken = list(itertools.takewhile(is_run, candidates))
-    if resume == "auto":
-        newest = path if config.output.experiment or not taken else taken[-1]
-        return newest, newest_checkpoint(newest)
-    if config.output.experiment and taken:
-        raise InputError(
-            f"run folder '{path}' holds a run already; go on with --resume auto, or name another "
-            "--experiment"
-        )
-    return (output / f"{path.name}-{len(taken) + 1}" if taken else path), None

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from mgd.report import environment
 from mgd.report.html import details, table, text
 from mgd.runfolder import Run, names
 
@@ -64,7 +65,8 @@ def _run(run: Run) -> str:
     data = shlex.quote(str(run.options["data"]))
     command = f"mgd {mode} {data} -c {file} --experiment {shlex.quote(f'{run.name}-again')}"
     parts = [
-        f'<p class="note">To make the same run again:</p><pre>{text(command)}</pre>',
+        environment.commands(run),
+        f'<p class="note">To make the same run again:</p>{environment.block(text(command))}',
     ]
     for change in run.changes:
         changed = ", ".join(

@@ -240,15 +240,23 @@ def whole_numbers(axis: Any) -> None:
         axis.set_xlim(first - 0.5, last + 0.5)
 
 
-def draw_costs(colours: Colours, costs: Sequence[Curve], churns: Sequence[Curve]) -> Any:
+def draw_costs(
+    colours: Colours, costs: Sequence[Curve], churns: Sequence[Curve], is_step: bool = True
+) -> Any:
     """Draws the matched pairs' distance, and below it the share that is matched anew.
+
+    Args:
+        colours: By role.
+        costs: Distances.
+        churns: Shares, 0 to 1.
+        is_step: Whether a value holds until the next epoch that changes it.
 
     Returns:
         matplotlib's figure.
     """
     figure, axes = new_figure(WIDTH, 4.8, 2, sharex=True, height_ratios=(3, 2))
-    draw_lines(axes[0, 0], costs, colours, is_step=True)
-    draw_lines(axes[1, 0], churns, colours, is_step=True)
+    draw_lines(axes[0, 0], costs, colours, is_step)
+    draw_lines(axes[1, 0], churns, colours, is_step)
     axes[0, 0].set(ylabel="distance (0 to 4)")
     axes[1, 0].set(xlabel="epoch", ylabel="matched anew", ylim=(0, 1.05))
     axes[1, 0].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")

@@ -32,9 +32,11 @@ def headline(groups: Sequence[Group], summaries: Sequence[Summary]) -> str:
         f"<b>{text(best.group)}</b>{choice} {what} <b>{accuracy} %</b>{runs}"
         f"{' of' if best.is_agreement else ' on'} {images}{_against(best)}."
     ]
-    parameters = f"It has {number(best.trained_parameters)} trained parameters"
-    if best.teacher_parameters:
-        factor = best.teacher_parameters / best.trained_parameters
+    size = best.student_parameters or best.trained_parameters
+    whose = "parameters" if best.student_parameters else "trained parameters"
+    parameters = f"It has {number(size)} {whose}"
+    if best.teacher_parameters and best.compression:
+        factor = best.compression
         told = f"{factor:.1f} times fewer" if factor > 1 else f"{1 / factor:.1f} times as many"
         link = "than" if factor > 1 else "as"
         parameters += f", {told} {link} its teacher ({number(best.teacher_parameters)})"
@@ -85,7 +87,7 @@ def methods_table(
     span = _span(groups, summaries)
     headings = [
         *("method", "runs", "Acc@1, %", "each run", "vs. alone", "gap"),
-        *("trained parameters", "distance", "seconds"),
+        *("trained parameters", "compression", "distance", "seconds"),
     ]
     rows = [_row(each, by_name[each.group], colours, span) for each in summaries]
     # A column without any entry tells nothing.
@@ -110,6 +112,7 @@ def _row(
         Cell(*_difference(summary)),
         Cell(_signed(summary.gap), summary.why_no_gap),
         Cell(number(summary.trained_parameters)),
+        Cell(f"{summary.compression:.1f} ×" if summary.compression else ""),
         Cell(text(cost)),
         Cell(f"{summary.seconds:.1f}"),
     ]
@@ -141,6 +144,8 @@ def _explained(summaries: Sequence[Summary], headings: Sequence[str]) -> str:
         )
     if "gap" in headings:
         parts.append("Gap: (method − student alone) / (teacher − student alone).")
+    if "compression" in headings:
+        parts.append("Compression: the teacher's parameters / the student's.")
     if "distance" in headings:
         parts.append(
             "Distance: mean channel distance, 0 to 4, of the matched pairs before the first and "

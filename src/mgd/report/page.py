@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgd.report import background, methods, pictures
+from mgd.report import answers, background, environment, methods, pictures
 from mgd.report.curves import colours_of
 from mgd.report.groups import Group, group_runs
 from mgd.report.html import Cell, details, section, table, text
@@ -25,8 +25,8 @@ def write_report(
     """Writes a page about runs; each part is left out where its data are missing.
 
     The parts are: the main finding in a sentence, the methods, the learning curves, the terms of
-    the loss, the course of the matching, the matchings, the evaluations, and how the runs were
-    made.
+    the loss, the course of the matching, the matchings, the worst confusions and images, where
+    student and teacher disagree, the evaluations, and how the runs were made.
 
     Names of runs and classes come from the user's folders. They are shown as text, also where they
     hold HTML.
@@ -80,12 +80,16 @@ def _sections(
 ) -> dict[str, tuple[str, list[str]]]:
     """Returns the heading and the content of each section by its name; some are empty."""
     runs = [run for group in groups for run in group.runs]
+    found = answers.answered(groups)
     return {
         "methods": ("Methods", methods.methods_table(groups, summaries, colours_of(groups))),
         "curves": ("Learning curves", pictures.learning_curves(groups)),
         "losses": ("Terms of the loss", pictures.loss_terms(groups)),
         "course": ("Course of the matching", pictures.matching_course(groups)),
         "matchings": ("Matchings", pictures.matchings(groups)),
+        "confusions": ("Worst confusions", answers.worst_confusions(found)),
+        "worst": ("Worst images", answers.worst_images(found)),
+        "disagreements": ("Where student and teacher disagree", answers.where_they_disagree(found)),
         "evaluations": ("Evaluations", _evaluations(evaluations)),
         "background": ("How the runs were made", _background(runs)),
     }
@@ -112,6 +116,8 @@ def _background(runs: Sequence[Run]) -> list[str]:
         parts.append(details("<h3>Throughput</h3>", speed))
     if options := background.differing_options(runs):
         parts.append(details("<h3>Options that differ</h3>", options))
+    if machines := environment.machines(runs):
+        parts.append(machines)
     return [*parts, details("<h3>Each run</h3>", background.each_run(runs))]
 
 

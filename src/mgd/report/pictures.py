@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from mgd.report import curves, losses, matching
+from mgd.report import curves, losses, matching, updates
 from mgd.report.groups import Group
 from mgd.report.html import details, figure, legend, table, text
 from mgd.report.theme import to_svg
@@ -128,7 +128,35 @@ def matching_course(groups: Sequence[Group]) -> list[str]:
         "Below: share of the teacher channels that this update matched anew. Both hold until the "
         "next update.",
     ]
-    return [_note(notes), _grid(figures)]
+    return [_note(notes), _grid(figures), *_course_of_points(groups)]
+
+
+def _course_of_points(groups: Sequence[Group]) -> list[str]:
+    """Returns how the matching of each point changed, from update to update."""
+    found = [(group, panels) for group in groups if (panels := updates.panels_of(group))]
+    parts, left = list[str](), _MOST_POINTS
+    for place, (group, panels) in enumerate(found):
+        figures = []
+        for number, panel in enumerate(panels[:left]):
+            picture = to_svg(
+                partial(curves.draw_costs, costs=panel.costs, churns=panel.churns, is_step=False),
+                f"updates{place}-{number}",
+                f"Distance of the matched channels after each update of {group.name}, and the "
+                f"share that is matched anew: {', '.join(curve.name for curve in panel.costs)}",
+                curves.tips_of(panel.costs, 2),
+            )
+            figures.append(figure(picture, "", _legend(panel.costs, 2)))
+        left -= len(figures)
+        if figures:
+            heading = f"<h3>Each point of {text(group.name)}</h3>"
+            parts.append(details(heading, _grid(figures), is_open=place == 0))
+    if not parts:
+        return []
+    notes = [
+        "The same point by point, after each update; the point nearest to the image comes first.",
+        "The number is the distance after the last update.",
+    ]
+    return [_note(notes), *parts]
 
 
 def matchings(groups: Sequence[Group]) -> list[str]:

@@ -58,6 +58,15 @@ figure {{ margin: 0; min-width: 0 }}
 figure > svg {{ display: block; width: 100%; max-width: 35rem; height: auto }}
 svg text {{ font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }}
 figcaption {{ margin-top: .3rem; overflow-wrap: anywhere }}
+.shots {{ display: grid; gap: 1rem .9rem; padding: 0; margin: .8rem 0; list-style: none;
+  grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)) }}
+.shot {{ display: block; width: 72px; height: 72px; object-fit: contain; object-position: left }}
+.shot[src^="data:image/png"] {{ image-rendering: pixelated }}
+.shots dl, .shots dd {{ margin: 0 }}
+.shots dl > div {{ display: grid; grid-template-columns: 4.2em 1fr; color: var(--ink) }}
+.shots dt {{ color: var(--soft) }}
+.shots dd {{ min-width: 0; overflow-wrap: anywhere }}
+.shots .name {{ display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }}
 .legend {{ display: flex; flex-wrap: wrap; gap: .25rem; padding: 0; margin: .3rem 0;
   list-style: none; font-size: .9rem }}
 button {{ font: inherit; color: inherit; background: none; border: 1px solid transparent;
@@ -74,6 +83,7 @@ summary {{ cursor: pointer }}
 details > :not(summary):first-of-type {{ margin-top: .8rem }}
 pre, code {{ font: .88em/1.5 ui-monospace, "DejaVu Sans Mono", monospace }}
 pre {{ overflow-x: auto; background: var(--panel); padding: .6rem .8rem; border-radius: 4px }}
+.copy {{ user-select: all; white-space: pre-wrap; overflow-wrap: anywhere }}
 :focus-visible {{ outline: 2px solid var(--accent); outline-offset: 2px }}
 @media (max-width: 30rem) {{ td, th {{ padding: .35rem .5rem }} .strip {{ width: 8rem }}
   details {{ padding: .5rem .6rem }} }}
@@ -109,7 +119,9 @@ addEventListener("pagehide", () => sessionStorage.setItem(location.pathname, JSO
 
 _DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; "
     f"script-src 'sha256-{_DIGEST}'"
 )
-"""What a browser lets the page do: nothing is fetched, and no script runs but the one above."""
+"""What a browser lets the page do: nothing is fetched, no script runs but the one above, and all
+pictures are in the page itself."""

@@ -58,9 +58,18 @@ class Summary:
     teacher: float | None = None
     """Mean top-1 of the teacher, percent."""
     teacher_parameters: int | None = None
-    """Where the teacher's run is known."""
+    """As the runs recorded it, or else as the teacher's own run did."""
+    student_parameters: int | None = None
+    """Of the network alone, without what is trained beside it; where the runs recorded it."""
     difference: Difference | None = None
     """From the student alone, where both have runs with the same seeds."""
+
+    @property
+    def compression(self) -> float | None:
+        """How many times the student's parameters the teacher has."""
+        if self.teacher_parameters is None:
+            return None
+        return self.teacher_parameters / (self.student_parameters or self.trained_parameters)
 
     def cells(self) -> tuple[str, ...]:
         """Returns the row under `HEADINGS`."""
@@ -117,7 +126,8 @@ def _summarize(group: Group, groups: Sequence[Group]) -> Summary:
         why_no_gap=why or "",
         alone=baseline,
         teacher=teacher,
-        teacher_parameters=_teacher_parameters(group, groups),
+        teacher_parameters=results[0].teacher_parameters or _teacher_parameters(group, groups),
+        student_parameters=results[0].student_parameters,
         difference=difference(group, alone) if alone else None,
     )
 

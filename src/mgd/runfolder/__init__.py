@@ -1,6 +1,17 @@
 """What a run leaves on the disk: file names, typed records, atomic writes, and one reader."""
 
 from mgd.runfolder import names
+from mgd.runfolder.answers import (
+    AGREEMENTS,
+    VERDICTS,
+    ImageAnswer,
+    confident_mistakes,
+    disagreements,
+    read_answers,
+    read_thumbnails,
+    write_answers,
+    write_thumbnails,
+)
 from mgd.runfolder.comparison import (
     ComparedNetwork,
     Comparison,
@@ -36,28 +47,38 @@ from mgd.runfolder.records import (
     RunResult,
     epoch_columns,
 )
+from mgd.runfolder.starts import Start, read_starts
+from mgd.runfolder.updates import PointUpdate, read_updates
 from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_table, write_whole
 
 __all__ = [
+    "AGREEMENTS",
+    "VERDICTS",
     "ComparedNetwork",
     "Comparison",
     "Cost",
     "EpochRecord",
     "Evaluation",
+    "ImageAnswer",
     "Latency",
     "MatchingRecord",
     "MeasuredNetwork",
     "OptionsChange",
     "PointMatching",
+    "PointUpdate",
     "Run",
     "RunFolder",
     "RunResult",
+    "Start",
+    "confident_mistakes",
+    "disagreements",
     "epoch_columns",
     "free_folder",
     "is_evaluation",
     "is_run",
     "lock_folder",
     "names",
+    "read_answers",
     "read_changes",
     "read_epochs",
     "read_evaluation",
@@ -65,10 +86,15 @@ __all__ = [
     "read_options",
     "read_result",
     "read_run",
+    "read_starts",
+    "read_thumbnails",
+    "read_updates",
     "remove_leftovers",
+    "write_answers",
     "write_bad_images",
     "write_comparison",
     "write_evaluation",
     "write_table",
+    "write_thumbnails",
     "write_whole",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mgd.errors import InputError
 from mgd.runfolder import names
-from mgd.runfolder.reading import read_json, telling_of
+from mgd.runfolder.files import read_json, telling_of
 from mgd.runfolder.writing import write_table, write_whole
 
 

@@ -15,6 +15,8 @@ from mgd.runfolder import names
 from mgd.runfolder.lock import lock_folder
 from mgd.runfolder.reading import earlier_args, read_epochs, read_matching
 from mgd.runfolder.records import EpochRecord, MatchingRecord, PointMatching, RunResult
+from mgd.runfolder.starts import Start, read_starts, write_starts
+from mgd.runfolder.updates import read_updates, updates_of, write_updates
 from mgd.runfolder.writing import remove_leftovers, write_table, write_whole
 
 
@@ -65,8 +67,15 @@ class RunFolder:
             raise
 
     def keep_epochs_before(self, epoch: int) -> None:
-        """Drops the records from an epoch on: a resumed run writes those again."""
+        """Drops the records from an epoch on: a resumed run writes those again.
+
+        An update of the matching before that epoch stays: a run that goes on inside the epoch does
+        not repeat it.
+        """
         self._write_epochs([each for each in read_epochs(self.path) if each.epoch < epoch])
+        updates = read_updates(self.path)
+        if updates and updates[-1].epoch > epoch:
+            write_updates(self.path, [each for each in updates if each.epoch <= epoch])
 
     def discard(self) -> None:
         """Removes the files and folders that this run has made, where the run could not begin.
@@ -78,6 +87,10 @@ class RunFolder:
                 (self.path / name).unlink(missing_ok=True)
             for folder in self._made:
                 folder.rmdir()
+
+    def add_start(self, start: Start) -> None:
+        """Adds a start to those that are recorded."""
+        write_starts(self.path, [*read_starts(self.path), start])
 
     def go_on(self, epoch: int, step: int, earlier: Mapping[str, Any] | None) -> Path | None:
         """Writes the options from here on, keeps earlier ones, drops those that are undone.
@@ -115,7 +128,7 @@ class RunFolder:
         write_table(self.path / names.SUMMARY, self.columns, rows)
 
     def write_matching(self, record: MatchingRecord) -> None:
-        """Writes the matching of an update.
+        """Writes the matching of an update, and adds what it found to that of those before it.
 
         After epoch 0 each point keeps the `first_cost` of the record that is there already.
         """
@@ -127,6 +140,8 @@ class RunFolder:
         ]
         record = replace(record, points=points)
         self._write(names.MATCHING, json.dumps(record.to_plain()))
+        before = [each for each in read_updates(self.path) if each.epoch < record.epoch]
+        write_updates(self.path, [*before, *updates_of(record)])
 
     def write_result(self, result: RunResult) -> None:
         """Writes what the run came to."""

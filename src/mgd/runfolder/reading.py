@@ -1,10 +1,7 @@
 """Reading: a run as its folder tells it. A damaged file is one `InputError`."""
 
 import csv
-import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +11,7 @@ import yaml
 
 from mgd.errors import InputError
 from mgd.runfolder import names
+from mgd.runfolder.files import read_json, telling_of
 from mgd.runfolder.records import (
     EpochRecord,
     MatchingRecord,
@@ -21,6 +19,8 @@ from mgd.runfolder.records import (
     PointMatching,
     RunResult,
 )
+from mgd.runfolder.starts import Start, read_starts
+from mgd.runfolder.updates import PointUpdate, read_updates
 
 _NEEDED = ("arch", "data", "distiller", "size", "train-images")
 _EARLIER = re.compile(names.EARLIER_ARGS.format(r"(\d+)", r"(\d+)"))
@@ -42,6 +42,10 @@ class Run:
     """None without a matching."""
     changes: list[OptionsChange] = field(default_factory=list)
     """Where the run was resumed with other options, in order; `options` are the last."""
+    starts: list[Start] = field(default_factory=list)
+    """By which commands it was made and on which machines, in order."""
+    updates: list[PointUpdate] = field(default_factory=list)
+    """What each update of the matching found at each point, in order."""
 
     @property
     def name(self) -> str:
@@ -101,6 +105,8 @@ def read_run(folder: str | Path) -> Run:
         result=read_result(folder),
         matching=read_matching(folder),
         changes=read_changes(folder),
+        starts=read_starts(folder),
+        updates=read_updates(folder),
     )
 
 
@@ -181,28 +187,3 @@ def read_options(path: Path) -> dict[str, Any]:
         if missing := [name for name in _NEEDED if name not in options]:
             raise ValueError(f"no '{missing[0]}'")
         return options
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON file that holds names with values.
-
-    Raises:
-        ValueError: If it does not.
-    """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError("it holds no names with values")
-    return content
-
-
-@contextmanager
-def telling_of(path: Path) -> Iterator[None]:
-    """Turns what reading a file raises into one line that names it."""
-    try:
-        yield
-    except (OSError, ValueError, csv.Error, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"run folder '{path.parent}' cannot be read: {path.name}: {reason}; use another copy "
-            "of the file, or leave this run out"
-        ) from error

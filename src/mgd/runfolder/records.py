@@ -67,7 +67,7 @@ class EpochRecord:
         # A run that was resumed with another term has no value of it in its first rows.
         terms = [name for name in row if _is_loss(name) and row[name] not in (None, "")]
         losses = {name: _number(row, name) for name in {_LOSS: None, **dict.fromkeys(terms)}}
-        return cls(losses=losses, **_read_fields(cls, row))
+        return cls(losses=losses, **read_fields(cls, row))
 
 
 def epoch_columns(
@@ -159,7 +159,7 @@ class MatchingRecord:
         points = _get(values, "points")
         if not isinstance(points, list) or not all(isinstance(each, dict) for each in points):
             raise ValueError("'points' is no list of points")
-        read = [PointMatching(**_read_fields(PointMatching, point)) for point in points]
+        read = [PointMatching(**read_fields(PointMatching, point)) for point in points]
         return cls(epoch=_whole(values, "epoch"), points=read)
 
 
@@ -181,6 +181,11 @@ class RunResult:
     valid_is_agreement: int | None = None
     """1 where `valid_top1` is how often the student agrees with its teacher, and no accuracy."""
     trained_parameters: int
+    """Of the student, and of what a method trains beside it."""
+    student_parameters: int | None = None
+    """Of the student alone; None of a run of an earlier version."""
+    teacher_parameters: int | None = None
+    """Of the teacher; None without one."""
     seconds: float
     """Duration of the run, with the epochs before it was resumed."""
 
@@ -195,7 +200,7 @@ class RunResult:
         Raises:
             ValueError: If a needed key is missing or its value is no number.
         """
-        return cls(**_read_fields(cls, values))
+        return cls(**read_fields(cls, values))
 
 
 def _get(values: Mapping[str, Any], key: str) -> Any:
@@ -238,6 +243,20 @@ def _channels(values: Mapping[str, Any], key: str) -> list[list[int]]:
     return [list(group) for group in groups]
 
 
+def _words(values: Mapping[str, Any], key: str) -> list[str]:
+    words = _get(values, key)
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"'{key}' is no list of texts")
+    return list(words)
+
+
+def _texts(values: Mapping[str, Any], key: str) -> dict[str, str]:
+    texts = _get(values, key)
+    if not isinstance(texts, dict) or not all(isinstance(each, str) for each in texts.values()):
+        raise ValueError(f"'{key}' is no table of texts")
+    return dict(texts)
+
+
 def _or_none(read: Callable[[Mapping[str, Any], str], Any]) -> Callable[..., Any]:
     return lambda values, key: None if values.get(key) in (None, "") else read(values, key)
 
@@ -249,10 +268,17 @@ _READERS: dict[Any, Callable[[Mapping[str, Any], str], Any]] = {
     int | None: _or_none(_whole),
     float | None: _or_none(_number),
     list[list[int]]: _channels,
+    list[str]: _words,
+    dict[str, str]: _texts,
+    str | None: _or_none(_text),
 }
 
 
-def _read_fields(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields that have one of the types above."""
+def read_fields(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values of those fields of a record that have one of the types above.
+
+    Raises:
+        ValueError: If a needed key is missing or its value is of another kind.
+    """
     typed = ((field.name, _READERS.get(field.type)) for field in fields(record))
     return {name: read(values, name) for name, read in typed if read is not None}

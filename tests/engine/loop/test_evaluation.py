@@ -142,3 +142,20 @@ def test_no_gradients_are_kept(case):
     logits = case[0].requires_grad_()
     run(logits, case[1])
     assert logits.grad is None
+
+
+def test_answers_are_the_likeliest_classes_and_their_softmax(case):
+    logits, labels = case
+    _, scores = run(logits, labels, answers=True)
+    assert scores.answers.classes == tuple(logits.argmax(1).tolist())
+    assert scores.answers.probabilities == pytest.approx(logits.softmax(1).amax(1).tolist())
+    assert scores.answers.classes[0] != labels[0] or len(set(scores.answers.classes)) > 1
+    assert run(logits, labels)[1].answers is None
+
+
+def test_an_answer_is_the_one_that_accuracy_counts_where_softmax_has_no_more_digits():
+    logits = torch.zeros(1, K)
+    logits[0, 5] = 1e-9  # the softmax is the same for all classes
+    _, scores = run(logits, torch.tensor([5]), sizes=(1,), answers=True)
+    assert scores.top1 == 100
+    assert scores.answers.classes == (5,)

@@ -57,8 +57,9 @@ def test_a_base_run_leaves_a_whole_folder(fast_run):
     folder = outcome.folder
     assert folder.name == "cifar_resnet8_x0_25-base"
     assert {file.name for file in folder.iterdir()} == {
-        ".lock", "args.yaml", "summary.csv", "result.json", "tensorboard",
-        "last.ckpt", "best.ckpt", "previous.ckpt", "student.safetensors", "MODEL_CARD.md",
+        ".lock", "args.yaml", "environment.json", "summary.csv", "result.json", "tensorboard",
+        "last.ckpt", "best.ckpt", "previous.ckpt", "student.safetensors", "answers.csv",
+        "thumbnails.json", "MODEL_CARD.md",
     }  # fmt: skip
     rows = rows_of(folder, without=())
     assert list(rows[0]) == [
@@ -85,7 +86,9 @@ def test_the_result_is_of_the_best_epoch_on_the_test_part(fast_run, few_digits):
     right = (guesses == torch.tensor(few_digits.test.labels)).sum()
     assert result["test_top1"] == pytest.approx(100 * int(right) / 60)
     assert result["teacher_top1"] is None
-    assert outcome.trained_parameters == sum(p.numel() for p in student.parameters())
+    size = sum(p.numel() for p in student.parameters())
+    assert outcome.trained_parameters == result["student_parameters"] == size
+    assert result["teacher_parameters"] is None
 
 
 def stock_student(folder):

@@ -1,8 +1,9 @@
 """Evaluation: accuracy and loss of one network, every image counted exactly once."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,16 @@ from mgd.engine.tasks.classifier import Classifier
 from mgd.errors import InputError
 from mgd.inside import evaluating
 from mgd.views import Preprocess
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network takes the images of a part for, in the order of the part."""
+
+    classes: tuple[int, ...]
+    """Number of the likeliest class of each image."""
+    probabilities: tuple[float, ...]
+    """Its softmax over the run's classes, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,8 @@ class Scores:
     """(right, all) images of each class."""
     confusion: tuple[tuple[int, int, int], ...] = ()
     """(class, answer, images) where it was counted; pairs without an image are left out."""
+    answers: Answers | None = None
+    """Of every image, over all ranks, where they were asked for."""
 
 
 @torch.inference_mode()
@@ -42,6 +55,7 @@ def evaluate(
     num_classes: int,
     device: torch.device,
     confusion: bool = False,
+    answers: bool = False,
 ) -> Scores:
     """Evaluates a network over this rank's shard and adds the counts up over the ranks.
 
@@ -51,6 +65,8 @@ def evaluate(
         num_classes: K.
         device: Where the counts are kept.
         confusion: Whether to count which class is taken for which.
+        answers: Whether to return the answer to each image. The ranks must have their images in
+            turn, as `EvalBatches` deals them out.
 
     Raises:
         InputError: If the network does not have an output per class.
@@ -61,7 +77,7 @@ def evaluate(
     top5 = MulticlassAccuracy(num_classes, top_k, average="micro", validate_args=False).to(device)
     preprocess = Preprocess(classifier.view).to(device)
     start, pairs = time.perf_counter(), [torch.zeros(0, dtype=torch.long)]
-    images_here = 0
+    images_here, likeliest = 0, list[tuple[Tensor, Tensor]]()
     with evaluating(classifier.network):
         for images, labels in batches:
             logits = classifier.logits(preprocess(images)).float()
@@ -77,6 +93,8 @@ def evaluate(
             images_here += len(labels)
             if confusion:
                 pairs.append((labels * num_classes + logits.argmax(1)).cpu())
+            if answers:
+                likeliest.append(_likeliest(logits))
     seconds = time.perf_counter() - start
     scores = counts.compute()
     right, support = scores[:, 0], scores[:, 4]
@@ -89,24 +107,42 @@ def evaluate(
         images_per_second=images_here / max(seconds, 1e-9),
         per_class=tuple(zip(right.tolist(), support.tolist(), strict=True)),
         confusion=_count(torch.cat(pairs), num_classes) if confusion else (),
+        answers=_of_all_ranks(likeliest) if answers else None,
     )
 
 
 @torch.inference_mode()
-def answers_of(
-    classifier: Classifier, batches: Iterable[Tensor], device: torch.device
-) -> list[int]:
-    """Returns the class that a network takes each image for.
+def answers_of(classifier: Classifier, batches: Iterable[Tensor], device: torch.device) -> Answers:
+    """Returns what a network takes the images of all ranks for.
 
     Args:
         classifier: The network; run in eval mode, mode given back.
-        batches: uint8 images, cut as its view says, on the device.
+        batches: This rank's uint8 images, cut as its view says, on the device; the ranks have
+            theirs in turn, as `EvalBatches` deals them out.
         device: Of the images.
     """
     preprocess = Preprocess(classifier.view).to(device)
     with evaluating(classifier.network):
-        found = [classifier.logits(preprocess(images)).argmax(1).cpu() for images in batches]
-    return torch.cat(found).tolist() if found else []
+        found = [_likeliest(classifier.logits(preprocess(images)).float()) for images in batches]
+    return _of_all_ranks(found)
+
+
+def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the class with the highest of the scores (B, K), and its probability: each (B,)."""
+    classes = logits.argmax(1, keepdim=True)  # as the accuracy has it, also where softmax is 1
+    return classes[:, 0].cpu(), logits.softmax(1).gather(1, classes)[:, 0].cpu()
+
+
+def _of_all_ranks(parts: Sequence[tuple[Tensor, Tensor]]) -> Answers:
+    """Puts the answers of all ranks, which have their images in turn, into the order of the part.
+
+    Args:
+        parts: This rank's classes and probabilities, batch by batch.
+    """
+    own = [pair for part in parts for pair in zip(*(each.tolist() for each in part), strict=True)]
+    shares = ranks.gather_objects(own)
+    pairs = [pair for turn in zip_longest(*shares) for pair in turn if pair is not None]
+    return Answers(tuple(found for found, _ in pairs), tuple(share for _, share in pairs))
 
 
 def _count(pairs: Tensor, num_classes: int) -> tuple[tuple[int, int, int], ...]:

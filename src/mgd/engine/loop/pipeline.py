@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,14 +14,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mgd import ranks
 from mgd.data import load_label_free, load_splits, load_unlabelled
 from mgd.data.check import Watch, drop_bad_images, unwatched
 from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
 from mgd.data.splits import Labelled, Split, Splits
 from mgd.data.transforms import Augment, random_changes, train_transform
-from mgd.engine.loop.evaluation import Scores, answers_of, evaluate
+from mgd.engine.loop.evaluation import Answers, Scores, answers_of, evaluate
 from mgd.engine.options.config import RunConfig
+from mgd.engine.runtime.environment import num_cores
 from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
@@ -51,8 +50,8 @@ class Pipeline:
     def __init__(self, config: RunConfig, fabric: Fabric, splits: Splits, classifiers: Classifiers):
         options, seed = config.data, config.schedule.seed
         self.splits, self.device = splits, fabric.device
-        self.is_label_free = False
-        """Whether the labels of `valid` are the teacher's answers."""
+        self.teachers: Answers | None = None
+        """The teacher's answers to `valid`, where these are its labels."""
         self._channels_last = config.devices.channels_last
         self._seed, self._workers = seed, _num_workers(config)
         self._rank, self._ranks = fabric.global_rank, fabric.world_size
@@ -86,6 +85,11 @@ class Pipeline:
         return self._in_order[part]
 
     @property
+    def is_label_free(self) -> bool:
+        """Whether the labels of `valid` are the teacher's answers."""
+        return self.teachers is not None
+
+    @property
     def num_classes(self) -> int:
         """Number of classes of the run."""
         return len(self.splits.classes)
@@ -108,24 +112,21 @@ class Pipeline:
         *,
         watch: Watch = unwatched,
         confusion: bool = False,
+        answers: bool = False,
     ) -> Scores:
         """Evaluates a network on one part of the data, as the network sees its images."""
         loader = self._part(part, classifier.view)
         batches = watch(batches_of(loader), len(loader))
         moved = (self.prepare(batch) for batch in batches)
-        return evaluate(classifier, moved, self.num_classes, self.device, confusion)
+        return evaluate(classifier, moved, self.num_classes, self.device, confusion, answers)
 
     def label_valid_by(self, teacher: Classifier, watch: Watch = unwatched) -> None:
         """Takes the teacher's answers for the labels of `valid`: accuracy is then agreement."""
         loader = self._part("valid", teacher.view)
         moved = (self.prepare(batch)[0] for batch in watch(batches_of(loader), len(loader)))
-        shares = ranks.gather_objects(answers_of(teacher, moved, self.device))
-        number = len(shares)
-        labels = [
-            shares[index % number][index // number] for index in range(len(self.splits.valid))
-        ]
-        self.splits = replace(self.splits, valid=Labelled(self.splits.valid, labels))
-        self.is_label_free = True
+        self.teachers = answers_of(teacher, moved, self.device)
+        labelled = Labelled(self.splits.valid, list(self.teachers.classes))
+        self.splits = replace(self.splits, valid=labelled)
         self._in_order.pop("valid", None)
 
     def state_dict(self) -> dict[str, int]:
@@ -249,7 +250,7 @@ def _train_batches(
 
 
 def _num_workers(config: RunConfig) -> int:
-    return min(config.data.workers, _num_cores())
+    return min(config.data.workers, num_cores())
 
 
 @contextmanager
@@ -291,10 +292,3 @@ def _waiting_for_the_news() -> Iterator[None]:
         if dead:
             raise RuntimeError(f"DataLoader worker (pid {dead[0].pid}) is dead") from error
         raise
-
-
-def _num_cores() -> int:
-    """Returns how many cores this process may use, which `taskset` or a container may limit."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

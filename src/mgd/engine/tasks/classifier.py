@@ -35,6 +35,11 @@ class Classifier:
     no_answers: str = ""
     """Why its outputs are not the run's classes, so that only its features can teach."""
 
+    @property
+    def num_parameters(self) -> int:
+        """Number of the network's parameters, trained or not."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
     def logits(self, images: Tensor) -> Tensor:
         """Runs the network on images as it takes them; returns (B, K) of the run's classes."""
         return self.answers(self.network(images))
