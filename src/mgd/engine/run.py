@@ -16,6 +16,7 @@ from mgd import ranks
 from mgd.data.splits import Splits
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.loop.evaluation import Scores
+from mgd.engine.loop.gallery import adopt_gallery, finish_gallery
 from mgd.engine.loop.opening import (
     chance_warning,
     duplicates_warning,
@@ -122,11 +123,14 @@ def _train(fabric: Fabric, config: RunConfig, reporter: Reporter) -> Outcome:
             # What earlier processes of this run took counts as well.
             start -= sum(record.seconds for record in read_epochs(path))
             if config.output.resume not in ("", "auto"):
-                _adopt_best(trainer.progress, path, Path(config.output.resume).parent)
+                source = Path(config.output.resume).parent
+                _adopt_best(trainer.progress, path, source)
+                adopt_gallery(path, source)
         has_begun = True
         trainer.fit(log, teacher)
         outcome = _finish(trainer, path, teacher, start)
         if log is not None:
+            finish_gallery(trainer.task, pipeline, path)
             log.write_result(_result(outcome))
     except InputError:
         if log is not None and not has_begun:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mgd.report import background, methods, pictures
 from mgd.report.curves import colours_of
+from mgd.report.gallery import galleries
 from mgd.report.groups import Group, group_runs
 from mgd.report.html import Cell, details, section, table, text
 from mgd.report.style import POLICY, SCRIPT, STYLE
@@ -24,8 +25,8 @@ def write_report(
     """Writes a page about runs; each part is left out where its data are missing.
 
     The parts are: the main finding in a sentence, the methods, the learning curves, the terms of
-    the loss, the course of the matching, the matchings, the evaluations, and how the runs were
-    made.
+    the loss, the course of the matching, the matchings, feature maps before and after training,
+    the evaluations, and how the runs were made.
 
     Names of runs and classes come from the user's folders. They are shown as text, also where they
     hold HTML.
@@ -38,7 +39,7 @@ def write_report(
         evaluations: Shown as a table of what was measured.
 
     Raises:
-        InputError: If matplotlib is not installed.
+        InputError: If matplotlib is not installed, or the file of a gallery cannot be read.
         RunError: If the page cannot be written.
 
     Example:
@@ -84,6 +85,7 @@ def _sections(
         "losses": ("Terms of the loss", pictures.loss_terms(groups)),
         "course": ("Course of the matching", pictures.matching_course(groups)),
         "matchings": ("Matchings", pictures.matchings(groups)),
+        "gallery": ("Feature maps", galleries(groups)),
         "evaluations": ("Evaluations", _evaluations(evaluations)),
         "background": ("How the runs were made", _background(runs)),
     }

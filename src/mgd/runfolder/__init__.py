@@ -10,6 +10,7 @@ from mgd.runfolder.evaluation import (
     write_evaluation,
 )
 from mgd.runfolder.folder import RunFolder
+from mgd.runfolder.gallery import Gallery, GalleryChannel, Taught, read_gallery, write_gallery
 from mgd.runfolder.lock import lock_folder
 from mgd.runfolder.reading import (
     Run,
@@ -34,6 +35,8 @@ from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_tabl
 __all__ = [
     "EpochRecord",
     "Evaluation",
+    "Gallery",
+    "GalleryChannel",
     "MatchingRecord",
     "MeasuredNetwork",
     "OptionsChange",
@@ -41,6 +44,7 @@ __all__ = [
     "Run",
     "RunFolder",
     "RunResult",
+    "Taught",
     "epoch_columns",
     "free_folder",
     "is_evaluation",
@@ -50,6 +54,7 @@ __all__ = [
     "read_changes",
     "read_epochs",
     "read_evaluation",
+    "read_gallery",
     "read_matching",
     "read_options",
     "read_result",
@@ -57,6 +62,7 @@ __all__ = [
     "remove_leftovers",
     "write_bad_images",
     "write_evaluation",
+    "write_gallery",
     "write_table",
     "write_whole",
 ]
