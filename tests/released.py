@@ -1,4 +1,4 @@
-"""The names that the last release promised: `python tests/released.py` writes them anew for the next.
+"""What the last release promised; `python tests/released.py` writes it anew for the next release.
 
 A name among them may not go without a release that warns of it (CONTRIBUTING.md, "Names that
 change"); `tests/test_released.py` compares.

@@ -22,9 +22,7 @@ def test_every_name_that_was_released_is_there():
 
 
 def test_every_flag_that_was_released_is_read():
-    read = {
-        flag for item in OPTIONS.values() for flag in (item.flag, *item.flags, *item.former)
-    }
+    read = {flag for item in OPTIONS.values() for flag in (item.flag, *item.flags, *item.former)}
     gone = set(RELEASED["flags"]) - read
     assert not gone, "keep them for one release: `option(..., former=...)`"
 

@@ -159,6 +159,8 @@ def left_by(folder):
     for name in ("matching.json", "result.json"):
         if (run / name).exists():
             found[name] = _without_seconds(json.loads((run / name).read_text()))
+    if (run / "gallery.npz").exists():
+        found["gallery"] = (run / "gallery.npz").read_bytes()
     found["files"] = sorted(file.name for file in run.iterdir())
     return found
 

@@ -17,6 +17,7 @@ from mgd.engine.logs import check_logs
 from mgd.engine.loop.answers import keep_answers
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.evaluation import Scores
+from mgd.engine.loop.gallery import adopt_gallery, finish_gallery
 from mgd.engine.loop.opening import (
     chance_warning,
     duplicates_warning,
@@ -46,7 +47,7 @@ from mgd.engine.tasks.classifiers import (
     with_names,
 )
 from mgd.errors import InputError
-from mgd.runfolder import RunResult, names, read_epochs, write_bad_images
+from mgd.runfolder import RunResult, Start, names, read_epochs, write_bad_images
 
 logger = logging.getLogger(__name__)
 
@@ -125,21 +126,14 @@ def _train(
         begun = describe_start(fabric, command, trainer.progress.epoch, trainer.progress.step)
         teacher = _judge_teacher(pipeline, classifiers, reporter)
         if log is not None:
-            if config.data.skip_bad_images:
-                reporter.message(write_bad_images(path, bad_images))
-            log.columns = trainer.columns
-            log.keep_epochs_before(trainer.progress.epoch)
-            # What earlier processes of this run took counts as well.
-            start -= sum(record.seconds for record in read_epochs(path))
-            if config.output.resume not in ("", "auto"):
-                adopt_best(trainer.progress, path, Path(config.output.resume).parent)
-            log.add_start(begun)
+            start -= _begin(log, trainer, bad_images, begun)
         has_begun = True
         if log is not None:
             open_other_logs(log, trainer)
         trainer.fit(log, teacher)
         outcome = _finish(trainer, path, teacher, start)
         if log is not None:
+            finish_gallery(trainer.task, pipeline, path)
             result = _result(outcome)
             log.write_result(result)
             write_card(path, config, pipeline.splits, classifiers, result)
@@ -154,6 +148,25 @@ def _train(
         if log is not None:
             log.close()
     return outcome
+
+
+def _begin(log: RunLog, trainer: Trainer, bad_images: list[str], begun: Start) -> float:
+    """Makes the run folder that of this run, as far as it has come.
+
+    Returns:
+        The seconds that earlier processes of this run took, which count as well.
+    """
+    config, path = trainer.config, log.path
+    if config.data.skip_bad_images:
+        trainer.reporter.message(write_bad_images(path, bad_images))
+    log.columns = trainer.columns
+    log.keep_epochs_before(trainer.progress.epoch)
+    if config.output.resume not in ("", "auto"):
+        source = Path(config.output.resume).parent
+        adopt_best(trainer.progress, path, source)
+        adopt_gallery(path, source)
+    log.add_start(begun)
+    return sum(record.seconds for record in read_epochs(path))
 
 
 def _cut(

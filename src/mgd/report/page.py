@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mgd.report import answers, background, environment, methods, pictures
 from mgd.report.curves import colours_of
+from mgd.report.gallery import galleries
 from mgd.report.groups import Group, group_runs
 from mgd.report.html import Cell, details, section, table, text
 from mgd.report.style import POLICY, SCRIPT, STYLE
@@ -25,8 +26,9 @@ def write_report(
     """Writes a page about runs; each part is left out where its data are missing.
 
     The parts are: the main finding in a sentence, the methods, the learning curves, the terms of
-    the loss, the course of the matching, the matchings, the worst confusions and images, where
-    student and teacher disagree, the evaluations, and how the runs were made.
+    the loss, the course of the matching, the matchings, feature maps before and after training,
+    the worst confusions and images, where student and teacher disagree, the evaluations, and how
+    the runs were made.
 
     Names of runs and classes come from the user's folders. They are shown as text, also where they
     hold HTML.
@@ -40,7 +42,7 @@ def write_report(
         reloads: Seconds after which the page loads itself again while a run goes on; 0: never.
 
     Raises:
-        InputError: If matplotlib is not installed.
+        InputError: If matplotlib is not installed, or the file of a gallery cannot be read.
         RunError: If the page cannot be written.
 
     Example:
@@ -87,6 +89,7 @@ def _sections(
         "losses": ("Terms of the loss", pictures.loss_terms(groups)),
         "course": ("Course of the matching", pictures.matching_course(groups)),
         "matchings": ("Matchings", pictures.matchings(groups)),
+        "gallery": ("Feature maps", galleries(groups)),
         "confusions": ("Worst confusions", answers.worst_confusions(found)),
         "worst": ("Worst images", answers.worst_images(found)),
         "disagreements": ("Where student and teacher disagree", answers.where_they_disagree(found)),

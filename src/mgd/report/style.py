@@ -54,6 +54,19 @@ td[title] {{ cursor: help; text-decoration: underline dotted var(--soft);
   margin-right: .5em }}
 .grid {{ display: grid; gap: 1.5rem 2rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 27rem), 1fr)) }}
+.three {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)) }}
+h4 {{ font-size: .95rem; margin: 1.6rem 0 .6rem; overflow-wrap: anywhere }}
+h5 {{ font-size: .9rem; margin: 0 }}
+.maps dl {{ margin: .3rem 0 0 }}
+.maps dt {{ font-size: .85rem; line-height: 1.3; color: var(--soft) }}
+.maps dd {{ margin: .1rem 0 .45rem }}
+.maps svg {{ display: block; width: 100%; height: auto }}
+.maps image, .scale image {{ image-rendering: pixelated }}
+.maps rect, .scale rect {{ fill: var(--panel); stroke: var(--line); stroke-width: .5 }}
+.scale {{ display: flex; flex-wrap: wrap; gap: .2rem .6rem; align-items: center;
+  font-size: .9rem }}
+.scale svg {{ width: 9rem }}
+.store {{ position: absolute; width: 0; height: 0 }}
 figure {{ margin: 0; min-width: 0 }}
 figure > svg {{ display: block; width: 100%; max-width: 35rem; height: auto }}
 svg text {{ font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif }}
@@ -120,8 +133,7 @@ addEventListener("pagehide", () => sessionStorage.setItem(location.pathname, JSO
 _DIGEST = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
-    "form-action 'none'; "
-    f"script-src 'sha256-{_DIGEST}'"
+    f"form-action 'none'; script-src 'sha256-{_DIGEST}'"
 )
-"""What a browser lets the page do: nothing is fetched, no script runs but the one above, and all
-pictures are in the page itself."""
+"""What a browser lets the page do: nothing is fetched, pictures are in the page itself, and no
+script runs but the one above."""

@@ -28,6 +28,7 @@ from mgd.runfolder.evaluation import (
     write_evaluation,
 )
 from mgd.runfolder.folder import RunFolder
+from mgd.runfolder.gallery import Gallery, GalleryChannel, Taught, read_gallery, write_gallery
 from mgd.runfolder.lock import lock_folder
 from mgd.runfolder.reading import (
     Run,
@@ -59,6 +60,8 @@ __all__ = [
     "Cost",
     "EpochRecord",
     "Evaluation",
+    "Gallery",
+    "GalleryChannel",
     "ImageAnswer",
     "Latency",
     "MatchingRecord",
@@ -70,6 +73,7 @@ __all__ = [
     "RunFolder",
     "RunResult",
     "Start",
+    "Taught",
     "confident_mistakes",
     "disagreements",
     "epoch_columns",
@@ -82,6 +86,7 @@ __all__ = [
     "read_changes",
     "read_epochs",
     "read_evaluation",
+    "read_gallery",
     "read_matching",
     "read_options",
     "read_result",
@@ -94,6 +99,7 @@ __all__ = [
     "write_bad_images",
     "write_comparison",
     "write_evaluation",
+    "write_gallery",
     "write_table",
     "write_thumbnails",
     "write_whole",

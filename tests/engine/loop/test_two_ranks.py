@@ -23,6 +23,7 @@ from mgd.engine.loop.trainer import Trainer
 from mgd.engine.run import _train, train
 from mgd.engine.runtime.devices import launch
 from mgd.errors import InputError
+from mgd.runfolder import read_gallery
 
 
 class Heard(Reporter):
@@ -220,3 +221,14 @@ def test_online_tracking_sees_what_all_ranks_see(two_ranks):
             torch.testing.assert_close(state["distiller"][key], value, rtol=1e-4, atol=1e-5)
         points = json.loads((folder / "matching.json").read_text())["points"]
         assert [point["images"] for point in points] == [26, 26, 26]
+
+
+def test_rank_0_alone_writes_the_gallery_that_one_process_writes(two_ranks):
+    """Both begin with the same weights and the same matching."""
+    folder = train(two_ranks.replace(experiment="two", epochs=1)).folder
+    one = read_gallery(train(two_ranks.replace(experiment="one", epochs=1, devices=0)).folder)
+    two = read_gallery(folder)
+    assert two.is_whole
+    for mine, yours in zip(one.channels, two.channels, strict=True):
+        assert mine.channel == yours.channel
+        assert abs(mine.before - yours.before).max() < 0.02

@@ -14,6 +14,7 @@ from mgd import ranks
 from mgd.data.loading import Batch
 from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.evaluation import Scores
+from mgd.engine.loop.gallery import begin_gallery
 from mgd.engine.loop.meter import Pace, TermMeter
 from mgd.engine.loop.opening import balance_lines
 from mgd.engine.loop.optim import build_optimizer, build_scheduler, first_lr
@@ -149,6 +150,8 @@ class Trainer:
         matching = self.task.begin_epoch(self.progress.epoch)
         if matching is not None and log is not None:
             log.write_matching(matching)
+        if log is not None and self.progress.epoch == self.config.schedule.start_epoch:
+            begin_gallery(self.task, self.pipeline, log.path)
 
     def _train(self, log: RunLog | None) -> dict[str, float]:
         """Runs the rest of an epoch and returns its means."""

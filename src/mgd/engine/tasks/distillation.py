@@ -1,7 +1,7 @@
 """Distillation: a student learns from labels and from a teacher."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name fo
 
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import number
+from mgd.engine.tasks import gallery
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.task import Losses, Task, cross_entropy, shared_weight
 from mgd.engine.tasks.tracking import OnlineTracking
@@ -21,7 +22,7 @@ from mgd.method.learner import Distilled
 from mgd.method.matcher import MatchingReport
 from mgd.method.rematch import RematchSchedule, update_matching
 from mgd.method.running import RunningSums
-from mgd.runfolder import MatchingRecord, PointMatching
+from mgd.runfolder import Gallery, MatchingRecord, PointMatching
 
 Images = Callable[[], Iterable[Tensor]]
 
@@ -142,6 +143,14 @@ class DistillationTask(Task):
     def columns(self) -> dict[str, float]:
         """Returns the means over the points of the last update; none for a baseline."""
         return dict(self._last_update) if self._is_matching() else {}
+
+    def begin_gallery(self, images: Tensor, labels: Sequence[str]) -> Gallery | None:
+        """Returns the maps of some channels before training; None without a matching."""
+        return gallery.begin(self.distiller, images, labels) if self._is_matching() else None
+
+    def finish_gallery(self, images: Tensor, begun: Gallery) -> Gallery:
+        """Adds what these channels were taught, and their maps now."""
+        return gallery.finish(self.distiller, images, begun)
 
     def volatile_buffers(self) -> Iterator[Tensor]:
         """Yields the student's buffers, the norms' of the points, and what is being tracked."""

@@ -14,7 +14,7 @@ from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
 from mgd.models.metadata import KEY as METADATA_KEY
 from mgd.models.metadata import Metadata
-from mgd.runfolder import MatchingRecord
+from mgd.runfolder import Gallery, MatchingRecord
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 """The student's logits (B, K), and the weighted terms of the loss, (B,) each."""
@@ -77,6 +77,21 @@ class Task(ABC):
     def columns(self) -> dict[str, float]:
         """Returns what the epoch's record says beside losses and accuracies, by column."""
         return {}
+
+    def begin_gallery(self, images: Tensor, labels: Sequence[str]) -> Gallery | None:
+        """Returns feature maps before the first step; None where there are none to show.
+
+        One rank alone calls it, so it must not wait for the others.
+
+        Args:
+            images: uint8 (N, 3, H, W), on the device.
+            labels: What is on each.
+        """
+        return None
+
+    def finish_gallery(self, images: Tensor, begun: Gallery) -> Gallery:
+        """Returns a gallery with the feature maps of the weights that are there now."""
+        return begun
 
     def volatile_buffers(self) -> Iterator[Tensor]:
         """Yields the buffers that a training forward changes."""

@@ -1,0 +1,87 @@
+"""Gallery: the first and the last look at a few validation images, kept in the run folder."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgd.engine.loop.checkpoint import load_checkpoint
+from mgd.engine.loop.pipeline import Pipeline
+from mgd.engine.tasks.gallery import pictures_of
+from mgd.engine.tasks.task import Task
+from mgd.runfolder import names, read_gallery, write_gallery, write_whole
+
+logger = logging.getLogger(__name__)
+
+IMAGES = 6
+"""Validation images in a gallery, spread over the classes as they lie in the data."""
+
+
+def begin_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
+    """Writes the maps of the untrained student, before the first step; rank 0 alone calls it.
+
+    Args:
+        task: What will be trained, with a first matching.
+        pipeline: Has the images.
+        folder: Of the run.
+
+    Raises:
+        RunError: If the file cannot be written.
+    """
+    images, labels = _images(task, pipeline)
+    begun = task.begin_gallery(images, labels)
+    if begun is not None:
+        write_gallery(folder, begun)
+
+
+def finish_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
+    """Adds the maps of the best epoch's weights, which the task has from then on.
+
+    A run whose first steps were made elsewhere, or by an earlier version, has no gallery. Rank 0
+    alone calls it, at the end of the run.
+
+    Raises:
+        InputError: If a file of the run cannot be read.
+        RunError: If the gallery cannot be written.
+    """
+    begun, best = read_gallery(folder), folder / names.BEST_CHECKPOINT
+    if begun is None or not best.is_file():
+        return
+    images, _ = _images(task, pipeline)
+    if not np.array_equal(pictures_of(images), begun.pictures):
+        logger.warning(
+            "the validation images are not those that the run began with: its report shows no "
+            "feature maps"
+        )
+        return
+    task.load_state_dict(load_checkpoint(best))
+    write_gallery(folder, task.finish_gallery(images, begun))
+
+
+def adopt_gallery(folder: Path, source: Path) -> None:
+    """Takes the gallery along where a run goes on in another folder than it began in.
+
+    Args:
+        folder: Of the run.
+        source: Where it began.
+    """
+    if source.resolve() == folder.resolve() or not (source / names.GALLERY).is_file():
+        return
+    content = (source / names.GALLERY).read_bytes()
+    write_whole(folder / names.GALLERY, lambda file: file.write(content))
+
+
+def _images(task: Task, pipeline: Pipeline) -> tuple[Tensor, Sequence[str]]:
+    """Returns the images as the networks are given them, on the device, and their classes."""
+    split = pipeline.splits.valid
+    number = min(IMAGES, len(split))
+    # In the middle of as many equal parts: folders of classes come one after the other.
+    chosen = [(2 * place + 1) * len(split) // (2 * number) for place in range(number)]
+    transform = task.classifiers.largest_view.transform()
+    images = torch.stack([transform(split.image(index)) for index in chosen])
+    labels = torch.tensor([split.labels[index] for index in chosen])
+    classes = [task.classifiers.classes[label] for label in labels.tolist()]
+    return pipeline.prepare((images, labels))[0], classes
