@@ -26,7 +26,7 @@ _OPTIONS = {
     "bit_depth": "bits of the grey values in 16-bit files, 8 to 16 (default: auto)",
 }
 _EXAMPLE = """example:
-  mgd predict holiday/*.jpg --model runs/first --format csv -o answers.csv"""
+  mgd predict holiday/*.jpg --model runs/first --format csv -o found.csv"""
 
 
 def predict(arguments: Sequence[str]) -> None:

@@ -57,6 +57,10 @@ class ImageAnswer(NamedTuple):
         return ONLY_TEACHER if self.teacher == self.label else NEITHER
 
 
+# Public, as all of NamedTuple: the underscore keeps it apart from the fields.
+_COLUMNS = ImageAnswer._fields
+
+
 def confident_mistakes(answers: Sequence[ImageAnswer]) -> list[ImageAnswer]:
     """Returns the images that the student is most sure of and wrong, at most `MOST_SHOWN`."""
     return _most_confident([each for each in answers if each.is_mistake])[:MOST_SHOWN]
@@ -87,8 +91,8 @@ def write_answers(folder: Path, answers: Sequence[ImageAnswer]) -> None:
     Raises:
         RunError: If it cannot be written.
     """
-    rows = [each._asdict() for each in answers]
-    write_table(folder / names.ANSWERS, ImageAnswer._fields, rows)
+    rows = [dict(zip(_COLUMNS, each, strict=True)) for each in answers]
+    write_table(folder / names.ANSWERS, _COLUMNS, rows)
 
 
 def read_answers(folder: Path) -> list[ImageAnswer]:
@@ -101,15 +105,17 @@ def read_answers(folder: Path) -> list[ImageAnswer]:
     if not path.is_file():
         return []
     # A class may have the name of a folder that is not UTF-8.
-    encoding = {"encoding": "utf-8", "errors": "surrogateescape"}
-    with telling_of(path), path.open(newline="", **encoding) as file:
+    with (
+        telling_of(path),
+        path.open(newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         return list(_answers(csv.DictReader(file)))
 
 
 def _answers(rows: Iterator[Mapping[str, str]]) -> Iterator[ImageAnswer]:
     known: dict[str, str] = {}  # a class's name is in thousands of rows: one text serves all
     for row in rows:
-        if missing := [name for name in ImageAnswer._fields if row.get(name) is None]:
+        if missing := [name for name in _COLUMNS if row.get(name) is None]:
             raise ValueError(f"no '{missing[0]}'")
         label, student, teacher = (
             known.setdefault(row[name], row[name]) for name in ("label", "student", "teacher")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mgd.runfolder import names
-from mgd.runfolder.reading import telling_of
+from mgd.runfolder.files import telling_of
 from mgd.runfolder.writing import write_whole
 
 Maps = npt.NDArray[np.float32]
