@@ -177,7 +177,7 @@ def draw_matching(seen: Seen) -> Any:
     def draw(colours: Colours) -> Any:
         figure, axes = new_figure(8.2, 5.6, 2)
         for axis, order, how in (
-            (axes[0, 0], list(range(distance.shape[1])), "teacher channels in their own order"),
+            (axes[0, 0], list(range(distance.shape[1])), "in their own order"),
             (axes[1, 0], ordered, "in the order of the student channels that follow them"),
         ):
             shown = axis.imshow(distance[:, order], cmap="viridis_r", aspect="auto")
@@ -204,7 +204,8 @@ def _mark(axis: Any, place: tuple[float, float], colour: str, width: float) -> N
 
 def draw_reducers(seen: Seen) -> Any:
     """Draws what each reducer makes of the same teacher channels."""
-    point = seen.points[0]
+    # In the middle of the networks many values are below zero, where AMP and SP differ.
+    point = seen.points[len(seen.points) // 2]
     student = seen.shown(point)
     followed = sorted(point.point.matcher.matching[:, student].unique().tolist())
     grouped = point.teacher[:, followed, None]  # (B, G, 1, H, W)

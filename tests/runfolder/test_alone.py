@@ -28,7 +28,7 @@ sys.modules["mgd"] = types.ModuleType("mgd")
 sys.modules["mgd"].__path__ = [{root!r}]
 {code}
 """
-TORCH = ["torch", "torchvision", "lightning_fabric", "torchmetrics", "numpy", "scipy"]
+TORCH = ["torch", "torchvision", "lightning_fabric", "torchmetrics", "scipy"]
 
 
 def run_alone(refused, code):

@@ -57,7 +57,7 @@ class Answered:
     def mean(self, counts: Iterable[int]) -> str:
         """Returns the mean of a count over the runs, as text."""
         mean = sum(counts) / len(self.tallies)
-        return f"{mean:.0f}" if len(self.tallies) == 1 else f"{mean:.1f}"
+        return f"{mean:.0f}" if mean.is_integer() else f"{mean:.1f}"
 
 
 def tally(answers: Iterable[ImageAnswer]) -> Tally:
@@ -220,7 +220,7 @@ def _image(answer: ImageAnswer, picture: str | None) -> str:
 
 
 def _said(name: str, probability: float | None) -> str:
-    return name if probability is None else f"{name} {100 * probability:.0f} %"
+    return name if probability is None else f"{name} {100 * probability:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _note(sentences: Sequence[str]) -> str:

@@ -87,7 +87,7 @@ def methods_table(
     span = _span(groups, summaries)
     headings = [
         *("method", "runs", "Acc@1, %", "each run", "vs. alone", "gap"),
-        *("trained parameters", "compression", "distance", "seconds"),
+        *("trained", "compression", "distance", "seconds"),
     ]
     rows = [_row(each, by_name[each.group], colours, span) for each in summaries]
     # A column without any entry tells nothing.
@@ -144,6 +144,8 @@ def _explained(summaries: Sequence[Summary], headings: Sequence[str]) -> str:
         )
     if "gap" in headings:
         parts.append("Gap: (method − student alone) / (teacher − student alone).")
+    if "trained" in headings:
+        parts.append("Trained: parameters that the optimizer changed.")
     if "compression" in headings:
         parts.append("Compression: the teacher's parameters / the student's.")
     if "distance" in headings:
