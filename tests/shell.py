@@ -126,7 +126,7 @@ def execute(words: list[str], extra: Sequence[str] = (), parse: bool = False) ->
             with own_modules():
                 sys.path.insert(0, os.getcwd())
                 runpy.run_path(script, run_name="__main__")
-        case ["python", "-m", module, *_] if module.startswith("benchmarks."):
+        case ["python", "-m", module, *_] if module.startswith(("benchmarks.", "docs.")):
             assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), module
         case ["torchrun", *rest] if parse and set(rest) & set(SCRIPTS):
             (at,) = (number for number, word in enumerate(rest) if word in SCRIPTS)

@@ -78,6 +78,15 @@ class Gallery:
         """Whether the run has ended, so that there is something to compare."""
         return bool(self.channels) and all(each.taught is not None for each in self.channels)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether every value of every map is a number, as none is where a training diverged."""
+        maps = [each.before for each in self.channels]
+        for taught in (each.taught for each in self.channels):
+            if taught is not None:
+                maps += [taught.teacher, taught.target, taught.after]
+        return all(bool(np.isfinite(each).all()) for each in maps)
+
 
 def write_gallery(folder: Path, gallery: Gallery) -> None:
     """Writes the gallery of a run.

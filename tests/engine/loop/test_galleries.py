@@ -14,6 +14,7 @@ from mgd.engine.loop import trainer
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.run import train
 from mgd.engine.tasks import gallery as chosen
+from mgd.engine.tasks.distillation import DistillationTask
 from mgd.runfolder import read_gallery, read_run
 from mgd.views import Preprocess
 
@@ -142,6 +143,23 @@ def test_a_run_that_was_cut_has_the_gallery_of_one_that_was_not(fast_distillatio
     train(cut)
     assert (folder / "gallery.npz").read_bytes() != begun
     assert (folder / "gallery.npz").read_bytes() == (whole / "gallery.npz").read_bytes()
+
+
+def test_maps_that_are_not_finite_are_left_out_with_a_warning(
+    fast_distillation, monkeypatch, caplog
+):
+    """As after a training that diverged; the page can be made nevertheless."""
+    finish = DistillationTask.finish_gallery
+
+    def diverged(self, images, begun):
+        ended = finish(self, images, begun)
+        ended.channels[0].taught.after[:] = np.nan
+        return ended
+
+    monkeypatch.setattr(DistillationTask, "finish_gallery", diverged)
+    folder = train(fast_distillation).folder
+    assert "not finite numbers: the report shows no feature maps" in caplog.text
+    assert not read_gallery(folder).is_whole
 
 
 def test_a_run_with_more_epochs_keeps_its_start(fast_distillation):

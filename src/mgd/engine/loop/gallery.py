@@ -33,7 +33,7 @@ def begin_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
     """
     images, labels = _images(task, pipeline)
     begun = task.begin_gallery(images, labels)
-    if begun is not None:
+    if begun is not None and begun.is_finite:
         write_gallery(folder, begun)
 
 
@@ -58,7 +58,14 @@ def finish_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
         )
         return
     task.load_state_dict(load_checkpoint(best))
-    write_gallery(folder, task.finish_gallery(images, begun))
+    ended = task.finish_gallery(images, begun)
+    if not ended.is_finite:
+        logger.warning(
+            "features of the teacher or the student are not finite numbers: the report shows no "
+            "feature maps"
+        )
+        return
+    write_gallery(folder, ended)
 
 
 def adopt_gallery(folder: Path, source: Path) -> None:
