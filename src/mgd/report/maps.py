@@ -22,11 +22,13 @@ _ZERO, _NOTHING = 127, 255
 
 
 def limit_of(*maps: Maps) -> float:
-    """Returns the value that the strongest colour stands for: larger are 1 % of the values.
+    """Returns the value that the strongest colour stands for: 1 % of the values are larger.
+
+    Maps of zeros alone have the limit 1.
 
     Example:
-        >>> limit_of(np.linspace(0, 1, 1001, dtype=np.float32)), limit_of(np.zeros((1, 2, 2)))
-        (0.99, 1.0)
+        >>> limit_of(np.linspace(0, 1, 1001, dtype=np.float32))
+        0.99
     """
     values = np.concatenate([np.abs(each).ravel() for each in maps])
     return round(float(np.percentile(values, 99)), 6) or 1.0
