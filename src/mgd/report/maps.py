@@ -22,7 +22,9 @@ _ZERO, _NOTHING = 127, 255
 
 
 def limit_of(*maps: Maps) -> float:
-    """Returns the value that the strongest colour stands for: larger are 1 % of the values.
+    """Returns the value that the strongest colour stands for: 1 % of the values are larger.
+
+    Maps of zeros alone have the limit 1.
 
     Example:
         >>> limit_of(np.linspace(0, 1, 1001, dtype=np.float32))
