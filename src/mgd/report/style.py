@@ -79,7 +79,8 @@ figcaption {{ margin-top: .3rem; overflow-wrap: anywhere }}
 .shots dl > div {{ display: grid; grid-template-columns: 4.2em 1fr; color: var(--ink) }}
 .shots dt {{ color: var(--soft) }}
 .shots dd {{ min-width: 0; overflow-wrap: anywhere }}
-.shots .name {{ display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }}
+.shots span {{ overflow-wrap: anywhere }}
+.classes td:nth-child(2), .classes th:nth-child(2) {{ text-align: left }}
 .legend {{ display: flex; flex-wrap: wrap; gap: .25rem; padding: 0; margin: .3rem 0;
   list-style: none; font-size: .9rem }}
 button {{ font: inherit; color: inherit; background: none; border: 1px solid transparent;
