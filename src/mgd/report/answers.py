@@ -221,7 +221,7 @@ def _image(answer: ImageAnswer, picture: str | None) -> str:
 
 
 def _said(name: str, probability: float | None) -> str:
-    return name if probability is None else f"{name} {100 * probability:.0f} %"
+    return name if probability is None else f"{name} ({100 * probability:.0f} %)"
 
 
 def _note(sentences: Sequence[str]) -> str:

@@ -87,6 +87,7 @@ button {{ font: inherit; color: inherit; background: none; border: 1px solid tra
   border-radius: 4px; padding: .15rem .45rem; cursor: pointer; text-align: left }}
 button:hover {{ background: var(--panel); border-color: var(--line) }}
 .legend button {{ display: flex; gap: .45rem; align-items: center; overflow-wrap: anywhere }}
+.legend b {{ flex: none }}
 .legend button[aria-pressed=false] {{ color: var(--soft); text-decoration: line-through }}
 .legend button[aria-pressed=false] .key {{ opacity: .3 }}
 .key {{ width: 26px; height: 8px; flex: none; fill: none; stroke-width: 2.4 }}
