@@ -114,18 +114,16 @@ def test_no_more_than_ten_pairs_are_listed(page):
 def test_the_worst_images_are_told_in_words(page):
     read = page(("run", FIRST))
     pictures = [v for tag, v in read.elements if tag == "img"]
-    assert pictures[0]["alt"] == "1.png; true: cat, student: dog 90 %, teacher: dog 25 %"
+    assert pictures[0]["alt"] == "1.png; true: cat, student: dog (90 %), teacher: dog (25 %)"
     assert all(v["src"].startswith("data:image/png;base64,") and v["alt"] for v in pictures)
     worst = section(read, "worst")
-    assert re.findall(r'<span class="name" title="(.*?)"', worst) == ["1.png", "2.png", "5.png"]
+    assert re.findall(r'<span title="(.*?)"', worst) == ["1.png", "2.png", "5.png"]
     assert worst.count("<img") == 2  # an image without a picture has its words alone
-    assert "<dt>true</dt><dd>cat</dd></div><div><dt>student</dt><dd>dog 90 %</dd>" in worst
+    assert "<dt>true</dt><dd>cat</dd></div><div><dt>student</dt><dd>dog (90 %)</dd>" in worst
 
 
 def test_images_of_a_disagreement_are_those_that_one_has_right(page):
-    found = re.findall(
-        r'class="name" title="(.*?)"', section(page(("run", FIRST)), "disagreements")
-    )
+    found = re.findall(r'<span title="(.*?)"', section(page(("run", FIRST)), "disagreements"))
     assert found == ["2.png", "3.png", "5.png"]
 
 

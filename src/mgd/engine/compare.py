@@ -146,10 +146,7 @@ def measure_costs(
 
 def count_parameters(candidate: Candidate) -> int | None:
     """Returns the number of parameters; `None` for an ONNX file, which does not tell them."""
-    network = candidate.classifier.network
-    if isinstance(network, ExportedNetwork):
-        return network.num_parameters
-    return sum(parameter.numel() for parameter in network.parameters())
+    return candidate.classifier.num_parameters
 
 
 def multiply_adds(candidate: Candidate) -> int | None:

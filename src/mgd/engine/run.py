@@ -251,7 +251,7 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
     return Outcome(
         *(path, best, test, teacher, parameters, seconds, images, pipeline.is_label_free),
         student_parameters=networks.student.num_parameters,
-        teacher_parameters=networks.teacher.num_parameters or None if networks.teacher else None,
+        teacher_parameters=networks.teacher.num_parameters if networks.teacher else None,
     )
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from mgd.report.groups import Group
 from mgd.report.html import details, table, text
@@ -211,16 +212,16 @@ def _image(answer: ImageAnswer, picture: str | None) -> str:
         said.insert(0, ("true", answer.label))
     told = ", ".join(f"{who}: {what}" for who, what in said)
     rows = "".join(f"<div><dt>{who}</dt><dd>{text(what)}</dd></div>" for who, what in said)
-    name, label = text(answer.image), text(f"{answer.image}; {told}")
+    name, label = text(PurePosixPath(answer.image).name), text(f"{answer.image}; {told}")
     shown = f'<img class="shot" src="{text(picture)}" alt="{label}">' if picture else ""
     return (
-        f'<figure>{shown}<figcaption><dl>{rows}</dl><span class="name" title="{name}">{name}</span>'
-        "</figcaption></figure>"
+        f"<figure>{shown}<figcaption><dl>{rows}</dl>"
+        f'<span title="{text(answer.image)}">{name}</span></figcaption></figure>'
     )
 
 
 def _said(name: str, probability: float | None) -> str:
-    return name if probability is None else f"{name} {100 * probability:.0f} %"
+    return name if probability is None else f"{name} ({100 * probability:.0f} %)"
 
 
 def _note(sentences: Sequence[str]) -> str:

@@ -79,13 +79,15 @@ figcaption {{ margin-top: .3rem; overflow-wrap: anywhere }}
 .shots dl > div {{ display: grid; grid-template-columns: 4.2em 1fr; color: var(--ink) }}
 .shots dt {{ color: var(--soft) }}
 .shots dd {{ min-width: 0; overflow-wrap: anywhere }}
-.shots .name {{ display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }}
+.shots span {{ overflow-wrap: anywhere }}
+.classes td:nth-child(2), .classes th:nth-child(2) {{ text-align: left }}
 .legend {{ display: flex; flex-wrap: wrap; gap: .25rem; padding: 0; margin: .3rem 0;
   list-style: none; font-size: .9rem }}
 button {{ font: inherit; color: inherit; background: none; border: 1px solid transparent;
   border-radius: 4px; padding: .15rem .45rem; cursor: pointer; text-align: left }}
 button:hover {{ background: var(--panel); border-color: var(--line) }}
 .legend button {{ display: flex; gap: .45rem; align-items: center; overflow-wrap: anywhere }}
+.legend b {{ flex: none }}
 .legend button[aria-pressed=false] {{ color: var(--soft); text-decoration: line-through }}
 .legend button[aria-pressed=false] .key {{ opacity: .3 }}
 .key {{ width: 26px; height: 8px; flex: none; fill: none; stroke-width: 2.4 }}

@@ -91,6 +91,18 @@ def test_the_result_is_of_the_best_epoch_on_the_test_part(fast_run, few_digits):
     assert result["teacher_parameters"] is None
 
 
+@pytest.mark.usefixtures("few_digits")
+@pytest.mark.parametrize("fold", [0, 1])
+def test_the_result_knows_the_size_of_both_networks(fast_distillation, fold):
+    """A folded teacher has biases more, which nobody would have to store."""
+    folder = train(fast_distillation.replace(epochs=1, fold_teacher=fold)).folder
+    result = json.loads((folder / "result.json").read_text())
+    for role, name in (("student", "cifar_resnet8_x0_25"), ("teacher", "cifar_resnet8_x0_5")):
+        network = mgd.create_model(name, 10)
+        assert result[f"{role}_parameters"] == sum(p.numel() for p in network.parameters())
+    assert result["trained_parameters"] > result["student_parameters"]  # with norms of the points
+
+
 def stock_student(folder):
     network = mgd.create_model("cifar_resnet8_x0_25", 10)
     network.load_state_dict(load_file(folder / "student.safetensors"), strict=True)

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mgd.data.transforms import Augment, random_changes
 from mgd.errors import InputError
 from mgd.inside import logits_of
 from mgd.models import Metadata, create_model, is_code, is_exported, tells_view
+from mgd.models.exported import ExportedNetwork
 from mgd.views import View
 
 AS_PUBLISHED = "as published"
@@ -35,10 +37,13 @@ class Classifier:
     no_answers: str = ""
     """Why its outputs are not the run's classes, so that only its features can teach."""
 
-    @property
-    def num_parameters(self) -> int:
-        """Number of the network's parameters, trained or not."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
+    num_parameters: int | None = field(init=False)
+    """Of the network as it was given: a frozen teacher's convolutions get biases later on, from the
+    BatchNorms that are folded into them. `None` where an exported file does not tell them."""
+
+    def __post_init__(self) -> None:
+        # The one way to set a field of a frozen dataclass.
+        object.__setattr__(self, "num_parameters", _num_parameters(self.network))
 
     def logits(self, images: Tensor) -> Tensor:
         """Runs the network on images as it takes them; returns (B, K) of the run's classes."""
@@ -49,6 +54,15 @@ class Classifier:
         scores = logits_of(output)
         # DataParallel asks for them on several devices.
         return scores if self.columns is None else scores[:, self.columns.to(scores.device)]
+
+
+def _num_parameters(network: nn.Module) -> int | None:
+    if isinstance(network, ExportedNetwork):
+        return network.num_parameters
+    parameters = list(network.parameters())
+    if any(map(is_lazy, parameters)):  # they have no shape before the first images
+        return None
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def own_view(name: str, network: nn.Module, metadata: Metadata | None = None) -> tuple[View, str]:
