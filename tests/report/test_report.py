@@ -108,6 +108,19 @@ def test_the_headline_says_what_was_gained(page, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("gains", "is_told"), [((5.0, 6.0, 7.0), False), ((-2.0, 1.0, 4.0), True)])
+def test_the_headline_says_where_the_gain_may_be_chance(page, tmp_path, gains, is_told):
+    runs = [make_run(tmp_path, f"alone{i}", 80.0, seed=i) for i in range(3)]
+    for i, gain in enumerate(gains):
+        runs.append(make_run(tmp_path, f"mgd{i}", 80.0 + gain, "mgd", 98.0, seed=i))
+    (headline,) = re.findall(r'<p class="headline">(.*?)</p>', page(runs).text)
+    told = (
+        "The difference from the student alone, +1.0 ± 1.7 points, may be chance: 3 pairs of runs"
+    )
+    assert (told in headline) == is_told
+    assert ("may be chance" in headline) == is_told
+
+
 def test_a_gap_that_says_nothing_is_a_dash_with_its_reason(page, tmp_path):
     runs = [
         make_run(tmp_path, "alone", 80.0),

@@ -17,7 +17,7 @@ from mgd.engine.logs import check_logs
 from mgd.engine.loop.answers import keep_answers
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.evaluation import Scores
-from mgd.engine.loop.gallery import adopt_gallery, finish_gallery
+from mgd.engine.loop.gallery import finish_gallery
 from mgd.engine.loop.opening import (
     chance_warning,
     duplicates_warning,
@@ -32,7 +32,7 @@ from mgd.engine.loop.pipeline import (
     load_data,
     telling_of_dead_workers,
 )
-from mgd.engine.loop.place import adopt_best, find_folder
+from mgd.engine.loop.place import find_folder, take_along
 from mgd.engine.loop.runlog import Reporter, RunLog
 from mgd.engine.loop.sample import open_other_logs
 from mgd.engine.loop.trainer import Trainer
@@ -162,9 +162,7 @@ def _begin(log: RunLog, trainer: Trainer, bad_images: list[str], begun: Start) -
     log.columns = trainer.columns
     log.keep_epochs_before(trainer.progress.epoch)
     if config.output.resume not in ("", "auto"):
-        source = Path(config.output.resume).parent
-        adopt_best(trainer.progress, path, source)
-        adopt_gallery(path, source)
+        take_along(trainer.progress, path, Path(config.output.resume).parent)
     log.add_start(begun)
     return sum(record.seconds for record in read_epochs(path))
 

@@ -40,7 +40,16 @@ def headline(groups: Sequence[Group], summaries: Sequence[Summary]) -> str:
         told = f"{factor:.1f} times fewer" if factor > 1 else f"{1 / factor:.1f} times as many"
         link = "than" if factor > 1 else "as"
         parameters += f", {told} {link} its teacher ({number(best.teacher_parameters)})"
-    return f'<p class="headline">{" ".join([*parts, parameters])}.</p>'
+    return f'<p class="headline">{" ".join([*parts, *_chance(best), parameters])}.</p>'
+
+
+def _chance(best: Summary) -> list[str]:
+    """Returns a sentence where the difference from the student alone may be chance."""
+    found = best.difference
+    if found is None or found.error is None or abs(found.mean) >= 2 * found.error:
+        return []
+    difference, pairs = _difference(best)
+    return [f"The difference from the student alone, {difference} points, may be chance: {pairs}."]
 
 
 def _is_taught(summary: Summary) -> bool:

@@ -1,17 +1,17 @@
 """Answers: what student and teacher took each measured image for, and pictures of a few of them."""
 
 import base64
-import csv
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 from mgd.runfolder import names
-from mgd.runfolder.files import read_json, telling_of
+from mgd.runfolder.files import read_json, read_rows, telling_of
 from mgd.runfolder.writing import write_table, write_whole
 
 BOTH, ONLY_TEACHER, ONLY_STUDENT, NEITHER = VERDICTS = (
@@ -101,33 +101,23 @@ def read_answers(folder: Path) -> list[ImageAnswer]:
     Raises:
         InputError: If the file cannot be read.
     """
-    path = folder / names.ANSWERS
-    if not path.is_file():
-        return []
     # A class may have the name of a folder that is not UTF-8.
-    with (
-        telling_of(path),
-        path.open(newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        return list(_answers(csv.DictReader(file)))
+    return read_rows(folder / names.ANSWERS, _answer, errors="surrogateescape")
 
 
-def _answers(rows: Iterator[Mapping[str, str]]) -> Iterator[ImageAnswer]:
-    known: dict[str, str] = {}  # a class's name is in thousands of rows: one text serves all
-    for row in rows:
-        if missing := [name for name in _COLUMNS if row.get(name) is None]:
-            raise ValueError(f"no '{missing[0]}'")
-        label, student, teacher = (
-            known.setdefault(row[name], row[name]) for name in ("label", "student", "teacher")
-        )
-        yield ImageAnswer(
-            image=row["image"],
-            label=label or None,
-            student=student,
-            student_probability=float(row["student_probability"]),
-            teacher=teacher or None,
-            teacher_probability=float(row["teacher_probability"]) if teacher else None,
-        )
+def _answer(row: Mapping[str, str]) -> ImageAnswer:
+    if missing := [name for name in _COLUMNS if row.get(name) is None]:
+        raise ValueError(f"no '{missing[0]}'")
+    # A class's name is in thousands of rows: one text serves all.
+    label, student, teacher = (sys.intern(row[name]) for name in ("label", "student", "teacher"))
+    return ImageAnswer(
+        image=row["image"],
+        label=label or None,
+        student=student,
+        student_probability=float(row["student_probability"]),
+        teacher=teacher or None,
+        teacher_probability=float(row["teacher_probability"]) if teacher else None,
+    )
 
 
 def write_thumbnails(folder: Path, pictures: Mapping[str, bytes]) -> None:

@@ -95,7 +95,8 @@ class RunFolder:
     def go_on(self, epoch: int, step: int, earlier: Mapping[str, Any] | None) -> Path | None:
         """Writes the options from here on, keeps earlier ones, drops those that are undone.
 
-        The outcome of a run that had ended is dropped as well: it is no longer that of the run.
+        The outcome of a run that had ended is dropped as well, and its card: this run writes others
+        when it has ended.
 
         Args:
             epoch: The run goes on here,
@@ -108,15 +109,14 @@ class RunFolder:
         for place, path in earlier_args(self.path).items():
             if place >= (epoch, step):
                 path.unlink()
-        # It told of a run that had ended; this one writes another when it has.
-        (self.path / names.CARD).unlink(missing_ok=True)
         kept = None
         if earlier is not None:
             name = names.EARLIER_ARGS.format(epoch, step)
             self._write_options(name, earlier)
             kept = self.path / name
         self._write_options(names.ARGS, self.options)
-        (self.path / names.RESULT).unlink(missing_ok=True)
+        for name in (names.RESULT, names.CARD):
+            (self.path / name).unlink(missing_ok=True)
         return kept
 
     def add_epoch(self, record: EpochRecord) -> None:

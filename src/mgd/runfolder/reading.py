@@ -1,6 +1,5 @@
 """Reading: a run as its folder tells it. A damaged file is one `InputError`."""
 
-import csv
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,7 +10,7 @@ import yaml
 
 from mgd.errors import InputError
 from mgd.runfolder import names
-from mgd.runfolder.files import read_json, telling_of
+from mgd.runfolder.files import read_json, read_rows, telling_of
 from mgd.runfolder.records import (
     EpochRecord,
     MatchingRecord,
@@ -116,11 +115,7 @@ def read_epochs(folder: Path) -> list[EpochRecord]:
     Raises:
         InputError: If the file cannot be read.
     """
-    path = folder / names.SUMMARY
-    if not path.exists():
-        return []
-    with telling_of(path), path.open(newline="", encoding="utf-8") as file:
-        return [EpochRecord.from_row(row) for row in csv.DictReader(file)]
+    return read_rows(folder / names.SUMMARY, EpochRecord.from_row)
 
 
 def read_matching(folder: Path) -> MatchingRecord | None:

@@ -1,13 +1,12 @@
 """Updates of the matching: what each of them found at each point, over the whole run."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from mgd.runfolder import names
-from mgd.runfolder.files import telling_of
+from mgd.runfolder.files import read_rows
 from mgd.runfolder.records import MatchingRecord, read_fields
 from mgd.runfolder.writing import write_table
 
@@ -56,11 +55,7 @@ def read_updates(folder: Path) -> list[PointUpdate]:
     Raises:
         InputError: If the file cannot be read.
     """
-    path = folder / names.UPDATES
-    if not path.is_file():
-        return []
-    with telling_of(path), path.open(newline="", encoding="utf-8") as file:
-        return [PointUpdate.from_row(row) for row in csv.DictReader(file)]
+    return read_rows(folder / names.UPDATES, PointUpdate.from_row)
 
 
 def write_updates(folder: Path, updates: Sequence[PointUpdate]) -> None:

@@ -12,7 +12,7 @@ from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.pipeline import Pipeline
 from mgd.engine.tasks.gallery import pictures_of
 from mgd.engine.tasks.task import Task
-from mgd.runfolder import names, read_gallery, write_gallery, write_whole
+from mgd.runfolder import names, read_gallery, write_gallery
 
 logger = logging.getLogger(__name__)
 
@@ -66,19 +66,6 @@ def finish_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
         )
         return
     write_gallery(folder, ended)
-
-
-def adopt_gallery(folder: Path, source: Path) -> None:
-    """Takes the gallery along where a run goes on in another folder than it began in.
-
-    Args:
-        folder: Of the run.
-        source: Where it began.
-    """
-    if source.resolve() == folder.resolve() or not (source / names.GALLERY).is_file():
-        return
-    content = (source / names.GALLERY).read_bytes()
-    write_whole(folder / names.GALLERY, lambda file: file.write(content))
 
 
 def _images(task: Task, pipeline: Pipeline) -> tuple[Tensor, Sequence[str]]:

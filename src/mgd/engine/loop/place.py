@@ -1,9 +1,7 @@
 """Place: the folder that a run writes into, and what it takes along from another folder."""
 
 import itertools
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from mgd.engine.loop.checkpoint import State, load_checkpoint, newest_checkpoint
 from mgd.engine.loop.progress import Progress
@@ -39,17 +37,25 @@ def find_folder(config: RunConfig) -> tuple[Path, State | None]:
     return (output / f"{path.name}-{len(taken) + 1}" if taken else path), None
 
 
-def adopt_best(progress: Progress, folder: Path, source: Path) -> None:
-    """Takes the best epoch along where a run goes on in another folder than it began in."""
+def take_along(progress: Progress, folder: Path, source: Path) -> None:
+    """Takes the best epoch and the gallery along where a run goes on in another folder.
+
+    Args:
+        progress: Of the run; it forgets a best epoch whose files are not there.
+        folder: Where the run goes on.
+        source: Where it began.
+    """
     if source.resolve() == folder.resolve():
         return
+    if (source / names.GALLERY).is_file():
+        _copy(source / names.GALLERY, folder)
     for name in (names.BEST_CHECKPOINT, names.STUDENT):
         if not (source / name).is_file():
             progress.forget_best()
             return
-        content = (source / name).read_bytes()
-        write_whole(folder / name, partial(_put, content))
+        _copy(source / name, folder)
 
 
-def _put(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
+def _copy(path: Path, folder: Path) -> None:
+    content = path.read_bytes()
+    write_whole(folder / path.name, lambda file: file.write(content))
