@@ -5,10 +5,8 @@ import os
 import pickle
 import re
 import resource
-import shutil
 import socket
 import struct
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import yaml
 from PIL import Image
 
 import mgd
+from browser import dom_of
 from mgd.cli import main
 from mgd.engine.loop.checkpoint import save_weights
 from mgd.models import to_onnx, to_pt2
@@ -108,25 +107,10 @@ HOSTILE = "<img src=x onerror=document.title='obeyed'>"
 SCRIPT = "<script>document.title='obeyed'"
 
 
-def browser():
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    return pytest.skip("no chromium or chrome to show the page in")
-
-
-def dom_of(page):
-    command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += ["--user-data-dir=" + str(Path.cwd() / "profile"), page.absolute().as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_the_browser_would_obey_a_page_that_is_not_escaped():
     page = Path("page.html")
     page.write_text(f"<title>page</title>{SCRIPT}</script>")
-    assert "<title>obeyed</title>" in dom_of(page)
+    assert "<title>obeyed</title>" in dom_of(page.absolute().as_uri())
 
 
 def test_hostile_class_and_run_names_are_inert_in_a_browser(image_folder):
@@ -140,7 +124,7 @@ def test_hostile_class_and_run_names_are_inert_in_a_browser(image_folder):
         runs.append(os.path.join("runs", name))
     assert main(["report", *runs, "-o", "report.html"]) == 0
     assert SCRIPT.encode() not in Path("report.html").read_bytes()
-    dom = dom_of(Path("report.html"))
+    dom = dom_of(Path("report.html").absolute().as_uri())
     assert "<title>obeyed" not in dom
     assert dom.count("<script") == 1  # the page's own, which its policy names by its digest
     assert not re.search(r'<img [^>]*src="(?!data:image/)', dom)  # but for thumbnails and maps

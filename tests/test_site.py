@@ -6,7 +6,6 @@ Building takes about 7 s of CPU time, once for all tests of this file.
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 from html import unescape
@@ -16,6 +15,7 @@ from urllib.parse import unquote
 import pytest
 
 import mgd
+from browser import dom_of
 
 pytest.importorskip("material", reason="the extra `docs` is not installed")
 pytest.importorskip("mkdocstrings", reason="the extra `docs` is not installed")
@@ -239,14 +239,8 @@ def test_the_choice_of_versions_is_shown_in_what_mike_builds(monkeypatch):
     assert hooks.on_config(MkDocsConfig()).extra["version"] == {"provider": "mike"}
 
 
-def test_the_search_works_in_pages_that_are_opened_as_files(built, pages, tmp_path):
+def test_the_search_works_in_pages_that_are_opened_as_files(built, pages):
     _, site = built
-    browsers = ("chromium", "chromium-browser", "google-chrome")
-    browser = next((found for name in browsers if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no chromium or chrome to search in")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000"]
     page = f"{(site / 'index.html').as_uri()}?q=reducer"
-    done = subprocess.run([*command, page], capture_output=True, text=True, timeout=300)
-    assert re.search(r"md-search-result__meta\">\d+ matching documents", done.stdout)
+    dom = dom_of(page, "--virtual-time-budget=60000")
+    assert re.search(r"md-search-result__meta\">\d+ matching documents", dom)
