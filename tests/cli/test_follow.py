@@ -9,25 +9,11 @@ import pytest
 import terminals
 
 from mgd.cli import follow, main
-from mgd.runfolder import EpochRecord, RunFolder, RunResult, epoch_columns, write_whole
+from mgd.runfolder import RunFolder, write_whole
+from recorded import COLUMNS, OPTIONS, a_result, an_epoch
 
-COLUMNS = epoch_columns(["loss", "loss_ce"], teacher=False, matching=False, skips=False)
-OPTIONS = {"arch": "net", "data": "digits", "distiller": "none", "size": 8, "train-images": 100}
-RESULT = RunResult(
-    best_epoch=1, valid_top1=61.5, valid_top5=99.0, trained_parameters=10, seconds=2.0
-)
-FIRST = EpochRecord(
-    epoch=0,
-    lr=0.1,
-    losses={"loss": 1.0, "loss_ce": 1.0},
-    train_top1=50.0,
-    valid_loss=1.0,
-    valid_top1=51.5,
-    valid_top5=99.0,
-    images_per_s=10.0,
-    data_wait=0.0,
-    seconds=30.0,
-)
+RESULT = a_result(valid_top1=61.5, test_top1=None, test_top5=None)
+FIRST = an_epoch(valid_top1=51.5, seconds=30.0)
 REFRESH = re.compile(r'<meta http-equiv="refresh" content="(\d+)">')
 
 

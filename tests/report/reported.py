@@ -7,34 +7,18 @@ from html.parser import HTMLParser
 from mgd.runfolder import (
     EpochRecord,
     MatchingRecord,
-    PointMatching,
     RunFolder,
-    RunResult,
     epoch_columns,
     read_run,
 )
+from recorded import a_point, a_result
 
 SCRIPT = "<script>alert(1)</script>"
 TERMS = ("loss", "loss_ce", "loss_mgd_1")
 COLUMNS = epoch_columns(TERMS, teacher=True, matching=True, skips=False)
 OTHERS = dict.fromkeys(set(COLUMNS) - {"epoch", "valid_top1", *TERMS}, 1.0)
-RESULT = RunResult(
-    best_epoch=1, valid_top1=99.0, valid_top5=100.0, trained_parameters=1234567, seconds=2.5
-)
-POINT = PointMatching(
-    teacher="relu$1",
-    student="relu$2",
-    teacher_channels=4,
-    first_cost=1.5,
-    point="relu$1 -> relu$2",
-    cost_before=1.0,
-    cost_after=0.5,
-    churn=0.25,
-    dead_channels=0,
-    images=40,
-    seconds=0.1,
-    matching=[[0, 3], [1, 2]],
-)
+RESULT = a_result(test_top5=None)
+POINT = a_point()
 
 
 def make_run(

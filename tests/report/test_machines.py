@@ -9,7 +9,7 @@ import pytest
 from reported import SCRIPT, make_run, read_page
 
 from mgd.report import write_report
-from runfolder.recorded import a_start
+from recorded import a_start
 
 
 @pytest.fixture

@@ -14,18 +14,13 @@ from mgd.engine.options.config import RunConfig
 from mgd.engine.options.output import LOGS
 from mgd.engine.run import train
 from mgd.errors import InputError
-from mgd.runfolder import EpochRecord, RunResult, read_epochs, read_result
+from mgd.runfolder import RunResult, read_epochs, read_result
+from recorded import an_epoch
 
 IMAGE = torch.zeros(3, 2, 2, dtype=torch.uint8)
 
 
 RESULT = RunResult(best_epoch=0, valid_top1=1, valid_top5=2, trained_parameters=3, seconds=4)
-
-
-def an_epoch(epoch):
-    values = dict.fromkeys(("lr", "train_top1", "valid_loss", "valid_top1", "valid_top5"), 1.0)
-    values |= {"images_per_s": 1.0, "data_wait": 0.0, "seconds": 1.0, "losses": {"loss": 1.0}}
-    return EpochRecord(epoch=epoch, **values)
 
 
 class Server:
