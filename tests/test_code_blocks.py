@@ -84,7 +84,9 @@ def examine(block, names):
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     test = doctest.DocTestParser().get_doctest(block.code, names, "page", None, block.line)
     said = []
-    doctest.DocTestRunner(optionflags=flags).run(test, out=said.append, clear_globs=False)
+    doctest.DocTestRunner(verbose=False, optionflags=flags).run(
+        test, out=said.append, clear_globs=False
+    )
     assert not said, "".join(said)
 
 

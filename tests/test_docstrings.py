@@ -59,7 +59,7 @@ def parse(name, text=None):
 def run(test):
     """Runs an example and returns what the runner complains of; empty if all is well."""
     said = []
-    doctest.DocTestRunner(optionflags=FLAGS).run(test, out=said.append)
+    doctest.DocTestRunner(verbose=False, optionflags=FLAGS).run(test, out=said.append)
     return "".join(said)
 
 
