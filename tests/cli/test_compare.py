@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import mgd
-from mgd.cli.comparison import comparison_lines
+from mgd.cli.compare_table import comparison_lines
 from mgd.engine.loop.checkpoint import save_weights
 from mgd.runfolder import ComparedNetwork, Comparison, Cost, Latency, RunFolder, RunResult
 

@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from mgd.cli.compared import Entry, find_entries
-from mgd.cli.comparison import comparison_lines
+from mgd.cli.compare_entries import Entry, find_entries
+from mgd.cli.compare_table import comparison_lines
 from mgd.cli.parser import Parser
 from mgd.engine.compare import Candidate, build_candidate, load_candidate, measure_costs
 from mgd.errors import InputError, import_extra

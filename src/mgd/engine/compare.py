@@ -124,7 +124,10 @@ def measure_costs(
         InputError: If a network cannot run there.
     """
     device = torch.device(device)
-    costs = [(count_parameters(each), multiply_adds(each), file_bytes(each)) for each in candidates]
+    costs = [
+        (each.classifier.num_parameters, multiply_adds(each), file_bytes(each))
+        for each in candidates
+    ]
     kinds = {each.kind: each for each in reversed(candidates)}
     keys = [(kind, batch) for batch in BATCHES for kind in kinds]
     with torch.inference_mode():
@@ -142,11 +145,6 @@ def measure_costs(
         )
         for each, (parameters, operations, size) in zip(candidates, costs, strict=True)
     ]
-
-
-def count_parameters(candidate: Candidate) -> int | None:
-    """Returns the number of parameters; `None` for an ONNX file, which does not tell them."""
-    return candidate.classifier.num_parameters
 
 
 def multiply_adds(candidate: Candidate) -> int | None:

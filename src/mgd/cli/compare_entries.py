@@ -1,6 +1,6 @@
 """Compared networks: which ones the words of a command line mean, with what runs know of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def find_entries(given: Sequence[str]) -> list[Entry]:
             taught.append((key, group))
     for key, group in taught:
         _add_teacher(entries, key, group)
-    return _with_unique_names(list(entries.values()))
+    return list(_numbered(entries.values()))
 
 
 def _run(folder: Path) -> Run:
@@ -187,11 +187,8 @@ def _number(option: Any) -> int:
     return option if isinstance(option, int) else 0
 
 
-def _with_unique_names(entries: Sequence[Entry]) -> list[Entry]:
-    return list(_numbered(entries))
-
-
-def _numbered(entries: Sequence[Entry]) -> Iterator[Entry]:
+def _numbered(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yields the entries, with a number behind a name that an earlier one has."""
     taken: set[str] = set()
     for entry in entries:
         name, number = entry.name, 2
