@@ -4,7 +4,6 @@ import json
 import os
 
 import pytest
-from recorded import COLUMNS, OPTIONS
 
 from mgd.errors import InputError
 from mgd.runfolder import (
@@ -26,6 +25,7 @@ from mgd.runfolder.answers import (
     OTHER,
     SAME,
 )
+from recorded import COLUMNS, OPTIONS
 
 PNG = b"\x89PNG and more"
 HOSTILE = 'a,"b"\r\n<script>\udcff日本 '

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from recorded import COLUMNS, OPTIONS, a_matching, a_result, an_epoch
 
 from mgd.errors import InputError
 from mgd.runfolder import RunFolder, read_epochs, read_matching, read_result, read_run
+from recorded import COLUMNS, OPTIONS, a_matching, a_result, an_epoch
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import json
 import math
 
 import pytest
-from recorded import a_matching, a_result, an_epoch
 
 from mgd.runfolder import EpochRecord, MatchingRecord, RunResult, epoch_columns
+from recorded import a_matching, a_result, an_epoch
 
 OPTIONAL = {
     "teacher_top1": 91.25,

@@ -9,10 +9,10 @@ import sys
 import pytest
 import yaml
 from filelock import FileLock
-from recorded import ALL_COLUMNS, COLUMNS, OPTIONS, a_matching, a_point, a_result, an_epoch
 
 from mgd.errors import InputError, RunError
 from mgd.runfolder import RunFolder, lock_folder, read_changes, read_epochs, read_run
+from recorded import ALL_COLUMNS, COLUMNS, OPTIONS, a_matching, a_point, a_result, an_epoch
 
 HOLD = """
 import sys

@@ -1,10 +1,10 @@
 """Starts: each one is added to those before it, and a folder without any is read."""
 
 import pytest
-from recorded import COLUMNS, OPTIONS, a_start, an_epoch
 
 from mgd.errors import InputError
 from mgd.runfolder import RunFolder, read_run, read_starts
+from recorded import COLUMNS, OPTIONS, a_start, an_epoch
 
 
 @pytest.fixture

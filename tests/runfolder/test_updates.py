@@ -1,10 +1,10 @@
 """Updates of the matching: all are kept, and a resumed run has each of them once."""
 
 import pytest
-from recorded import ALL_COLUMNS, OPTIONS, a_matching, a_point, an_epoch
 
 from mgd.errors import InputError
 from mgd.runfolder import MatchingRecord, PointUpdate, RunFolder, read_run, read_updates
+from recorded import ALL_COLUMNS, OPTIONS, a_matching, a_point, an_epoch
 
 
 @pytest.fixture
