@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ def run(words, columns, at, typed):
     """Runs a command, and writes what it showed to the file `screen`; ends with its code."""
     child, terminal = pty.fork()
     if not child:
+        # As in a terminal's own shell; a job in the background of a script is born deaf to it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ.update(COLUMNS=str(columns), LINES="24", TERM="xterm")
         sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
         code = 70
