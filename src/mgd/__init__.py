@@ -24,7 +24,13 @@ from mgd.models.loading import load_network
 from mgd.models.metadata import Metadata
 from mgd.tensors.assignment import SOLVERS, assign
 from mgd.tensors.distance import channel_distance
-from mgd.tensors.logits import LOGIT_LOSSES, decoupled_kd, dist_kd, logit_kd
+from mgd.tensors.logits import (
+    LOGIT_LOSSES,
+    decoupled_kd,
+    dist_kd,
+    logit_kd,
+    standardised_kd,
+)
 from mgd.tensors.losses import partial_l2, point_weights
 from mgd.tensors.margin import margin_from_features, margin_from_norm
 from mgd.tensors.reducers import REDUCERS, Reducer
@@ -69,5 +75,6 @@ __all__ = [
     "point_weights",
     "points_from_plain",
     "points_to_plain",
+    "standardised_kd",
     "update_matching",
 ]

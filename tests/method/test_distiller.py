@@ -675,7 +675,10 @@ def test_the_first_matching_is_that_of_the_example():
     ("options", "message"),
     [
         ({"reducer": "max"}, "unknown `reducer` 'max'; choose one of sm, rd, amp, sp"),
-        ({"method": "best"}, "unknown `method` 'best'; choose one of mgd, fitnet, ofd"),
+        (
+            {"method": "best"},
+            "unknown `method` 'best'; choose one of mgd, mgd-adapter, fitnet, ofd",
+        ),
         ({"kd": "best"}, "unknown `kd` 'best'; choose one of kd, dkd, dist"),
         ({"kd_temperature": 0.0}, r"`kd_temperature` \(=0.0\) must be above 0"),
         ({"kd_weight": -1.0}, r"`kd_weight` \(=-1.0\) must be at least 0; 0 leaves KD out"),

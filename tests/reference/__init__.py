@@ -2,7 +2,7 @@
 
 from reference.assignment import best_cost
 from reference.distance import channel_distance
-from reference.logits import decoupled_kd, dist_kd, logit_kd
+from reference.logits import decoupled_kd, dist_kd, logit_kd, standardised_kd
 from reference.losses import partial_l2, partial_l2_gradient, point_weights
 from reference.margin import margin_from_features, margin_of_normal
 from reference.reducers import reduce_features, reduce_margins
@@ -20,4 +20,5 @@ __all__ = [
     "point_weights",
     "reduce_features",
     "reduce_margins",
+    "standardised_kd",
 ]

@@ -45,6 +45,15 @@ def dist_kd(student: Array, teacher: Array, temperature: float) -> Array:
     return np.array([temperature**2 * (1 - c + within) for c in over_classes])
 
 
+def standardised_kd(student: Array, teacher: Array, temperature: float) -> Array:
+    """(B, K), (B, K) -> (B,): logit_kd of logits of mean 0 and standard deviation 1."""
+    student, teacher = (
+        np.array([(row - np.mean(row)) / np.std(row, ddof=1) for row in logits])
+        for logits in (student, teacher)
+    )
+    return logit_kd(student, teacher, temperature)
+
+
 def _divergence(wanted: list[float], given: list[float]) -> float:
     return sum(p * (math.log(p) - math.log(q)) for p, q in zip(wanted, given, strict=True))
 

@@ -16,8 +16,14 @@ LOSSES = {
     "kd": mgd.logit_kd,
     "dkd": lambda ours, theirs, *t: mgd.decoupled_kd(ours, theirs, LABELS[: len(ours)], *t),
     "dist": mgd.dist_kd,
+    "standardised": mgd.standardised_kd,
 }
-TOLERANCES = {"kd": 1e-4, "dkd": 1e-3, "dist": 1e-3}  # beta and T multiply what rounding leaves
+TOLERANCES = {
+    "kd": 1e-4,
+    "dkd": 1e-3,
+    "dist": 1e-3,
+    "standardised": 1e-4,
+}  # beta and T multiply what rounding leaves
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 
 
@@ -59,6 +65,29 @@ def test_dist_kd_equals_the_reference(seed, temperature):
     slow = reference.dist_kd(*doubles(ours, theirs), temperature)
     fast = mgd.dist_kd(ours, theirs, temperature)
     np.testing.assert_allclose(fast.numpy(), slow, rtol=1e-3, atol=1e-3)
+
+
+@few
+@given(SEEDS, st.floats(0.5, 20))
+def test_standardised_kd_equals_the_reference(seed, temperature):
+    ours, theirs = logits(seed)
+    slow = reference.standardised_kd(*doubles(ours, theirs), temperature)
+    fast = mgd.standardised_kd(ours, theirs, temperature)
+    np.testing.assert_allclose(fast.numpy(), slow, rtol=1e-4, atol=1e-4)
+
+
+@few
+@given(SEEDS, st.floats(0.1, 10), st.floats(-30, 30))
+def test_standardised_kd_ignores_scale_and_shift_of_logits(seed, scale, shift):
+    ours, theirs = logits(seed)
+    moved = mgd.standardised_kd(scale * ours + shift, theirs)
+    torch.testing.assert_close(moved, mgd.standardised_kd(ours, theirs), rtol=1e-3, atol=1e-4)
+
+
+def test_standardised_kd_of_equal_logits_has_a_gradient_that_is_a_number():
+    ours = torch.ones(1, 3, requires_grad=True)
+    mgd.standardised_kd(ours, torch.tensor([[3.0, 1.0, 2.0]])).sum().backward()
+    assert ours.grad.isfinite().all()
 
 
 @few

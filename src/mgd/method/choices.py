@@ -1,17 +1,19 @@
 """Choices: from what a user names, a method, a reducer and points, to the points themselves."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
 from mgd.errors import InputError
 from mgd.inside import PairLike, PointPair, discover_points, resolve_points
+from mgd.method.adapter import AdapterPoint
 from mgd.method.baselines import BASELINES
-from mgd.method.point import DistillationPoints, MatchedPoint
+from mgd.method.folded import FoldedPoint
+from mgd.method.point import DistillationPoint, DistillationPoints
 from mgd.tensors.reducers import REDUCERS
 
-METHODS = ("mgd", *BASELINES)
+METHODS = ("mgd", "mgd-adapter", *BASELINES)
 """What a distiller can do at its points."""
 
 
@@ -23,19 +25,20 @@ def make_points(
     Args:
         pairs: Resolved, from the input to the output of the networks.
         method: A name in `METHODS`.
-        reducer, solver: Names in `mgd.REDUCERS` and `mgd.SOLVERS`; for method "mgd" alone.
+        reducer: A name in `mgd.REDUCERS`, for method "mgd" alone.
+        solver: A name in `mgd.SOLVERS`, for the methods with a matching.
 
     Raises:
         InputError: For an unknown name.
     """
     check_name("method", method, METHODS)
     check_name("reducer", reducer, REDUCERS)
-    return DistillationPoints(
-        MatchedPoint(pair, REDUCERS[reducer], solver)
-        if method == "mgd"
-        else BASELINES[method](pair)
-        for pair in pairs
-    )
+    make: dict[str, Callable[[PointPair], DistillationPoint]] = {
+        "mgd": lambda pair: FoldedPoint(pair, REDUCERS[reducer], solver),
+        "mgd-adapter": lambda pair: AdapterPoint(pair, solver),
+        **BASELINES,
+    }
+    return DistillationPoints(make[method](pair) for pair in pairs)
 
 
 def choose_pairs(

@@ -30,7 +30,7 @@ class Distiller(nn.Module):
 
     Matching Guided Distillation (Yue et al., ECCV 2020, https://arxiv.org/abs/2008.09958; not
     Masked Generative Distillation). No adapter is trained, only the student and one BatchNorm per
-    point. The networks are used as they are. The teacher is frozen: no gradients, always in eval
+    point, unless `method` says so. The networks are used as they are. The teacher is frozen: no gradients, always in eval
     mode, not in `state_dict()`. A whole training loss is
     `F.cross_entropy(out.output, labels, ignore_index=-1) + out.loss.mean()`.
 
@@ -56,8 +56,8 @@ class Distiller(nn.Module):
         loss_factor: The paper's way to weigh, in place of `feature_weight`: divides the features'
             loss, a sum over elements. 1e4 is published for ImageNet at 224 px.
         solver: A name in `mgd.SOLVERS`, as in `mgd.assign`.
-        method: "mgd", or a baseline at the same points: "ofd", "fitnet"; see
-            `mgd.method.baselines`.
+        method: "mgd", without an adapter; "mgd-adapter", with learned convolutions that start as
+            the matching; or a baseline at the same points: "ofd", "fitnet". See docs/method.md.
         teacher_precision: Type of the teacher's arithmetic, such as `torch.bfloat16`. `None` is
             that of the autocast around the forward.
         teacher_view, student_view: How each network sees an image. Then all images that the
@@ -141,7 +141,7 @@ class Distiller(nn.Module):
             self.learner.logit_term.logits(ours, theirs)
         self.observe(example)
         for point in self.points.matched():
-            point.matcher.solve()
+            point.start()
             point.warn_of_dead_channels()
         self.update_margins()
         self._follow_teacher()
@@ -170,7 +170,7 @@ class Distiller(nn.Module):
     def points(self) -> DistillationPoints:
         """The points, resolved; they print as a table. Each has a `pair` and a `margin`.
 
-        With method "mgd" each has a `matcher` and a `norm` as well.
+        With the methods "mgd" and "mgd-adapter" each has a `matcher` and a `norm` as well.
         """
         return self.learner.points
 
@@ -259,12 +259,10 @@ class Distiller(nn.Module):
             RuntimeError: If there are no statistics.
         """
         start = time.perf_counter()
+        is_first = not self._is_matched
         self.mark_matched()
         self.update_margins()
-        reports = [
-            replace(point.matcher.rematch(), point=point.pair.name)
-            for point in self.points.matched()
-        ]
+        reports = [point.rematch(is_first) for point in self.points.matched()]
         return [replace(report, seconds=time.perf_counter() - start) for report in reports]
 
     def update_margins(self) -> None:

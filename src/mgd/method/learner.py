@@ -82,7 +82,8 @@ class Learner(nn.Module):
         self.tapped_student, self.preprocess = student, preprocess
         self.points, self.logit_term = points, logit_term
         self.term_weights = {"kd": logit_term.weight} if logit_term.weight else {}
-        self.term_weights |= {f"{method}_{i}": weight for i, weight in enumerate(weights, start=1)}
+        name = method.replace("-", "_")
+        self.term_weights |= {f"{name}_{i}": weight for i, weight in enumerate(weights, start=1)}
 
     def forward(
         self,

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from mgd.inside import evaluating
 from mgd.method.distiller import Distiller
-from mgd.method.point import MatchedPoint
+from mgd.method.folded import FoldedPoint
 
 
 @dataclass(frozen=True, eq=False)
 class PointMaps:
     """The feature maps of both networks at one point, on the same images and at one size."""
 
-    point: MatchedPoint
+    point: FoldedPoint
     student: Float[Tensor, "batch student height width"]
     """As the student's tap reads it."""
     teacher: Float[Tensor, "batch teacher height width"]
@@ -48,12 +48,12 @@ class PointMaps:
 def point_maps(
     distiller: Distiller, images: Num[Tensor, "batch colours height width"]
 ) -> list[PointMaps]:
-    """Runs both networks in eval mode, and returns the maps at each matched point, in float32.
+    """Runs both networks in eval mode, and returns the maps at each point of method "mgd", in float32.
 
     Neither the statistics of the points nor those of any BatchNorm change.
 
     Args:
-        distiller: A baseline's points have no matching, and are left out.
+        distiller: Points with a learned convolution are left out: no channel has a target alone.
         images: As `mgd.Distiller` takes them.
 
     Example:
@@ -71,7 +71,7 @@ def point_maps(
         by_student, _ = distiller.learner.run_student(images)
     found = []
     for point, student, teacher in zip(distiller.points, by_student, by_teacher, strict=True):
-        if isinstance(point, MatchedPoint):
+        if isinstance(point, FoldedPoint):
             followed, guiding = point.align(student, teacher)
             found.append(PointMaps(point, followed.float(), guiding.float()))
     return found

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple, overload
 
 import torch
@@ -11,9 +12,8 @@ from torch import Tensor, nn
 
 from mgd.errors import TapError
 from mgd.inside import PointList, PointPair, Tap
-from mgd.method.matcher import ChannelMatcher
+from mgd.method.matcher import ChannelMatcher, MatchingReport
 from mgd.method.running import RunningMargin, RunningSums
-from mgd.tensors.losses import partial_l2
 from mgd.tensors.reducers import Reducer
 
 logger = logging.getLogger(__name__)
@@ -111,67 +111,40 @@ class DistillationPoint(nn.Module):
         Raises:
             TapError: If a tap's channels are not those of the start.
         """
-        _check_channels(self.pair.student, student, self.pair.student_shape[0])
-        _check_channels(self.pair.teacher, teacher, self.pair.teacher_shape[0])
+        check_channels(self.pair.student, student, self.pair.student_shape[0])
+        check_channels(self.pair.teacher, teacher, self.pair.teacher_shape[0])
         size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
-        return _pool(student, size), _pool(teacher, size)
+        return pool(student, size), pool(teacher, size)
 
 
 class MatchedPoint(DistillationPoint):
-    """Matching Guided Distillation: one target per student channel, made of matched channels.
-
-    The teacher's features are pooled to the student's size first and reduced then, at every image
-    size: this is also how the channel distances are measured.
+    """A point whose channels are matched; a subclass says what the matching is used for.
 
     Args:
         pair: A resolved `PointPair`, with shapes.
-        reducer: How matched teacher channels become one target.
+        reducer: Decides how many teacher channels a student channel gets.
         solver: A name in `mgd.SOLVERS`, as in `mgd.assign`.
     """
+
+    solved_again = True
+    """Whether a matching that is solved again during training changes the loss."""
 
     def __init__(self, pair: PointPair, reducer: Reducer, solver: str = "scipy"):
         super().__init__(pair)
         student_channels, teacher_channels = pair.student_shape[0], pair.teacher_shape[0]
         self.matcher = ChannelMatcher(student_channels, teacher_channels, reducer, solver)
-        self.norm = nn.BatchNorm2d(student_channels)
 
-    def forward(
-        self,
-        student: Float[Tensor, "batch student rows columns"],
-        teacher: Float[Tensor, "batch teacher height width"] | Target,
-    ) -> Float[Tensor, " batch"]:
-        """Returns the partial L2 of each image; see `DistillationPoint.forward`."""
-        if not isinstance(teacher, Target):
-            return super().forward(student, teacher)
-        _check_channels(self.pair.student, student, self.pair.student_shape[0])
-        size = (teacher.maps.shape[2], teacher.maps.shape[3])
-        if student.shape[2] < size[0] or student.shape[3] < size[1]:
-            raise TapError(
-                f"tap '{self.pair.student}' reads maps of {tuple(student.shape[2:])}, but larger "
-                "ones from other images of the same size; make a new distiller"
-            )
-        return self._partial_l2(_pool(student, size), teacher.maps)
+    def start(self) -> None:
+        """Solves a first matching, on this rank alone, from the statistics that are there."""
+        self.matcher.solve()
 
-    def keep(self, teacher: Tensor) -> Tensor | Target:
-        """Reduces the features, to a G-th of them, where the student is not smaller."""
-        if self.pair.size != self.pair.teacher_shape[1:]:
-            return teacher  # to be pooled first, which takes the student's features
-        _check_channels(self.pair.teacher, teacher, self.pair.teacher_shape[0])
-        return Target(self.matcher.select(teacher))
+    def rematch(self, is_first: bool) -> MatchingReport:
+        """Solves the matching for all ranks and says what changed.
 
-    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Returns the partial L2 (B,) of the normalised student to its targets."""
-        return self._partial_l2(student, self.matcher.select(teacher))
-
-    def _partial_l2(self, student: Tensor, target: Tensor) -> Tensor:
-        margin = self.matcher.reducer.margin(self.margin[self.matcher.matching])
-        # The target was made for this step alone, so its memory can be used.
-        return partial_l2(self.norm(student), target, margin, inplace=True)
-
-    @property
-    def num_channels(self) -> int:
-        """The student's."""
-        return self.pair.student_shape[0]
+        Args:
+            is_first: Whether there was none from training images before.
+        """
+        return replace(self.matcher.rematch(), point=self.pair.name)
 
     def observe_aligned(self, student: Tensor, teacher: Tensor) -> None:
         """Adds to the channel distances; the norm takes no part in them."""
@@ -220,7 +193,7 @@ class DistillationPoints(nn.ModuleList):
         return super().__getitem__(index)  # type: ignore[return-value]  # torch says Module
 
     def matched(self) -> Iterator[MatchedPoint]:
-        """Yields the points that have a matching: all with method "mgd", none with a baseline."""
+        """Yields the points that have a matching: all but those of a baseline."""
         return (point for point in self if isinstance(point, MatchedPoint))
 
     def running_sums(self) -> Iterator[RunningSums]:
@@ -232,7 +205,12 @@ class DistillationPoints(nn.ModuleList):
         return str(self.pairs)
 
 
-def _check_channels(tap: Tap, features: Tensor, channels: int) -> None:
+def check_channels(tap: Tap, features: Tensor, channels: int) -> None:
+    """Checks that a tap reads as many channels as at the start.
+
+    Raises:
+        TapError: If it reads others.
+    """
     if features.shape[1] != channels:
         raise TapError(
             f"tap '{tap}' reads {features.shape[1]} channels, but read {channels} when "
@@ -240,5 +218,6 @@ def _check_channels(tap: Tap, features: Tensor, channels: int) -> None:
         )
 
 
-def _pool(features: Tensor, size: tuple[int, int]) -> Tensor:
+def pool(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brings maps to a smaller height and width, by the mean."""
     return features if features.shape[2:] == size else F.adaptive_avg_pool2d(features, size)

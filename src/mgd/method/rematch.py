@@ -77,9 +77,9 @@ def update_matching(
     start = time.perf_counter()
     if max_images < 1:
         raise InputError(f"update_matching: `max_images` (={max_images}) must be at least 1")
-    distiller.mark_matched()
     statistics = list(distiller.points.running_sums())
     if not statistics:
+        distiller.mark_matched()
         return []
     device = statistics[0].image_count.device
     for sums in statistics:

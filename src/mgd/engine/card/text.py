@@ -28,7 +28,12 @@ _METHODS = {
     "et al., ICLR 2015)",
     "ofd": "learned from the features of its teacher through 1x1 convolutions and a partial "
     "distance (Heo et al., ICCV 2019)",
+    "mgd": "learned from the features of its teacher by Matching Guided Distillation (Yue et al., "
+    "ECCV 2020; reducer {reducer})",
+    "mgd-adapter": "learned from the features of its teacher through 1x1 convolutions that started "
+    "as the matching of Matching Guided Distillation (Yue et al., ECCV 2020)",
 }
+_MATCHING = ("mgd", "mgd-adapter")
 
 
 def card_text(facts: Facts) -> str:
@@ -59,7 +64,7 @@ def card_text(facts: Facts) -> str:
 def _about(facts: Facts) -> dict[str, Any]:
     tags = ["image-classification", "pytorch"]
     tags += ["knowledge-distillation"] if facts.teacher else []
-    tags += ["matching-guided-distillation"] if facts.method == "mgd" else []
+    tags += ["matching-guided-distillation"] if facts.method in _MATCHING else []
     base = {"base_model": plain(facts.base_model)} if facts.base_model else {}
     return {
         "library_name": "matching-guided-distillation",
@@ -74,12 +79,8 @@ def _what(facts: Facts) -> str:
     start = f"The network is {code(facts.arch)}, an image classifier of {_classes(facts)}. It"
     if not facts.teacher:
         return f"{start} was trained on its own, without a teacher."
-    how = _METHODS.get(facts.method, "")
-    if facts.method == "mgd":
-        how = (
-            "learned from the features of its teacher by Matching Guided Distillation (Yue et al., "
-            f"ECCV 2020; reducer {facts.reducer}: {REDUCERS[facts.reducer].title})"
-        )
+    reducer = f"{facts.reducer}: {REDUCERS[facts.reducer].title}" if facts.reducer else ""
+    how = _METHODS.get(facts.method, "").format(reducer=reducer)
     loss = LOGIT_LOSSES[facts.logit_loss].title if facts.logit_loss else ""
     if facts.method == "kd":
         how += f" ({facts.logit_loss}: {loss})"
@@ -253,6 +254,6 @@ def _limits(facts: Facts) -> Iterator[str]:
 
 
 def _citation(facts: Facts) -> Iterator[str]:
-    if facts.method == "mgd":
+    if facts.method in _MATCHING:
         yield "## Citation"
         yield block("bibtex", _CITATION)

@@ -18,8 +18,10 @@ class DistillationConfig(Group):
 
     distiller: Annotated[str, OneOf(("none", "kd"), METHODS)] = option(
         "none",
-        "mgd: Matching Guided Distillation; kd: logits only; fitnet, ofd: features through "
-        "learned 1x1 convolutions, with the squared distance or the partial L2; none: no teacher",
+        "mgd: Matching Guided Distillation; mgd-adapter: with learned 1x1 convolutions that start "
+        "as the matching, which is then solved once; kd: logits only; fitnet, ofd: features "
+        "through learned 1x1 convolutions that start at random, with the squared distance or the "
+        "partial L2; none: no teacher",
         brief="method of distillation",
     )
     mgd_reducer: Annotated[str, OneOf(REDUCERS)] = option(

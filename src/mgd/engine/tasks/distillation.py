@@ -51,8 +51,9 @@ class DistillationTask(Task):
         options = config.distillation
         self._images, self._most = images, options.mgd_images
         self._ce_weight = options.ce_weight
-        # A baseline has no matching; where its margins are measured, that is done once.
-        self._rematch = RematchSchedule(options.mgd_update_freq if self._is_matching() else 0)
+        # Without a matching that teaches there may be margins to measure, which is done once.
+        is_solved_again = any(point.solved_again for point in distiller.points.matched())
+        self._rematch = RematchSchedule(options.mgd_update_freq if is_solved_again else 0)
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
         self._last_update = {"matching_cost": math.nan, "matching_churn": math.nan}
         self.setup(None)
@@ -145,8 +146,8 @@ class DistillationTask(Task):
         return dict(self._last_update) if self._is_matching() else {}
 
     def begin_gallery(self, images: Tensor, labels: Sequence[str]) -> Gallery | None:
-        """Returns the maps of some channels before training; None without a matching."""
-        return gallery.begin(self.distiller, images, labels) if self._is_matching() else None
+        """Returns the maps of some channels before training; None with learned convolutions."""
+        return gallery.begin(self.distiller, images, labels)
 
     def finish_gallery(self, images: Tensor, begun: Gallery) -> Gallery:
         """Adds what these channels were taught, and their maps now."""

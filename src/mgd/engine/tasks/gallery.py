@@ -5,8 +5,8 @@ what training did well: of those that are not dead, the one nearest to its teach
 in the middle, and the farthest, by channel distance. At the end the same channels are shown, with
 the matching that belongs to the best epoch's weights.
 
-The baselines have no gallery: behind their learned convolution each teacher channel is followed by
-a mix of all student channels, so that no student channel has teacher channels of its own.
+Methods with a learned convolution have no gallery: behind it each teacher channel is followed by a
+mix of all student channels, so that no student channel has teacher channels of its own.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _BUDGET = 200_000
 
 
 def begin(distiller: Distiller, images: Tensor, labels: Sequence[str]) -> Gallery | None:
-    """Returns the student's maps before training; None where there is no matching to show.
+    """Returns the student's maps before training; None where no channel has a target of its own.
 
     Args:
         distiller: With a first matching.
