@@ -48,7 +48,7 @@ class PointMaps:
 def point_maps(
     distiller: Distiller, images: Num[Tensor, "batch colours height width"]
 ) -> list[PointMaps]:
-    """Runs both networks in eval mode, and returns the maps at each point of method "mgd", in float32.
+    """Runs both networks in eval mode, and returns the maps in float32, at points of method "mgd".
 
     Neither the statistics of the points nor those of any BatchNorm change.
 
