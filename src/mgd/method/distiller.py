@@ -30,8 +30,8 @@ class Distiller(nn.Module):
 
     Matching Guided Distillation (Yue et al., ECCV 2020, https://arxiv.org/abs/2008.09958; not
     Masked Generative Distillation). No adapter is trained, only the student and one BatchNorm per
-    point, unless `method` says so. The networks are used as they are. The teacher is frozen: no gradients, always in eval
-    mode, not in `state_dict()`. A whole training loss is
+    point, unless `method` says so. The networks are used as they are. The teacher is frozen: no
+    gradients, always in eval mode, not in `state_dict()`. A whole training loss is
     `F.cross_entropy(out.output, labels, ignore_index=-1) + out.loss.mean()`.
 
     The first matching comes from `example` alone. Call `mgd.update_matching` with training images
