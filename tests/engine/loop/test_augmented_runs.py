@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from engine.loop import test_one_crop
 from engine.loop.test_one_crop import Run, pixels
 from engine.loop.test_trainer import CutAt, PowerCutError, rows_of, same_state
 from mgd.data import load_splits
@@ -44,7 +45,8 @@ def unlike(few_digits, monkeypatch):
     made = type(splits)(
         splits.classes, Subset(splits.train, kept), few_digits.valid, few_digits.test
     )
-    monkeypatch.setattr(pipeline, "load_splits", lambda *_: made)
+    for module in (pipeline, test_one_crop):
+        monkeypatch.setattr(module, "load_splits", lambda *_: made)
     return made
 
 
@@ -121,10 +123,10 @@ def test_the_accuracy_is_that_of_the_class_with_the_largest_share():
     assert meter.compute()["train_top1"] == 50.0
 
 
-def test_the_picture_of_a_log_shows_mixed_images(fast_run):
+def test_the_picture_of_a_log_shows_mixed_images(fast_distillation):
     shown = {}
     for alpha in (0.0, 5.0):
-        run = Run(fast_run.replace(distiller="none", teacher="", augment="none", cutmix_alpha=alpha))
+        run = Run(fast_distillation.replace(augment="none", cutmix_alpha=alpha))
         shown[alpha] = training_sample(run.pipeline, run.classifiers.student.view, epoch=0)
     assert shown[0.0].shape == shown[5.0].shape
     assert shown[0.0].dtype == shown[5.0].dtype == torch.uint8
