@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,7 +27,7 @@ def batches(rank=0, ranks=1, **options):
 
 def test_the_weights_are_those_of_scikit_learn():
     sklearn = pytest.importorskip("sklearn.utils.class_weight")
-    expected = sklearn.compute_class_weight("balanced", classes=[0, 1, 2], y=LABELS)
+    expected = sklearn.compute_class_weight("balanced", classes=np.arange(3), y=np.array(LABELS))
     assert balanced_weights(LABELS, 3).tolist() == pytest.approx(expected.tolist())
 
 
@@ -34,9 +35,8 @@ def test_their_mean_over_the_images_is_1_and_classes_weigh_alike():
     weights = balanced_weights(LABELS, 5)
     over_images = weights[torch.tensor(LABELS)]
     assert float(over_images.mean()) == pytest.approx(1)
-    assert [over_images[torch.tensor(LABELS) == k].sum() for k in range(3)] == pytest.approx(
-        [31, 31, 31]
-    )
+    of_class = [float(over_images[torch.tensor(LABELS) == label].sum()) for label in range(3)]
+    assert of_class == pytest.approx([31, 31, 31])
     assert weights[3:].tolist() == [1, 1]
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.transforms.v2.functional import to_dtype
 
 from mgd.data.mixing import BatchMixing, as_shares, largest_class
 
@@ -9,6 +10,7 @@ CLASSES = 6
 IMAGES = torch.randint(
     256, (6, 3, 12, 10), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
 )
+FLOATS = to_dtype(IMAGES, torch.float32, scale=True)
 LABELS = torch.arange(6)
 MIXUP, CUTMIX = {"mixup_alpha": 0.8}, {"cutmix_alpha": 1.0}
 STEPS = [(0, 0), (0, 1), (3, 7)]
@@ -35,7 +37,7 @@ def test_mixup_is_the_mean_of_two_neighbours_by_the_share_that_the_labels_say(pl
     share = share_of(labels)
     assert 0 < share < 1
     for number in range(6):
-        expected = share * IMAGES[number] / 255 + (1 - share) * IMAGES[number - 1] / 255
+        expected = share * FLOATS[number] + (1 - share) * FLOATS[number - 1]
         torch.testing.assert_close(images[number], expected, atol=1e-6, rtol=0)
         assert labels[number, (number - 1) % 6] == pytest.approx(1 - share, abs=1e-6)
 
@@ -45,9 +47,8 @@ def test_cutmix_pastes_a_rectangle_whose_area_the_labels_say():
     for step in range(20):
         images, labels = mixing(**CUTMIX)((IMAGES, LABELS), 0, step)
         share = share_of(labels)
-        whole = IMAGES / 255
-        from_other = (images[2] != whole[2]).any(0)
-        assert torch.equal(images[2][:, from_other], whole[1][:, from_other])
+        from_other = (images[2] != FLOATS[2]).any(0)
+        assert torch.equal(images[2][:, from_other], FLOATS[1][:, from_other])
         rows, columns = from_other.any(1).sum(), from_other.any(0).sum()
         assert from_other.sum() == rows * columns
         assert float(from_other.float().mean()) == pytest.approx(1 - share, abs=1e-6)
@@ -75,8 +76,7 @@ def test_each_batch_takes_one_of_two_kinds():
     is_pasted = []
     for step in range(30):
         images, _ = both((IMAGES, LABELS), 0, step)
-        values = torch.cat([IMAGES[2].flatten(), IMAGES[1].flatten()]) / 255
-        is_pasted.append(bool(torch.isin(images[2], values).all()))
+        is_pasted.append(bool(torch.isin(images[2], FLOATS[1:3]).all()))
     assert 5 < sum(is_pasted) < 25
 
 
