@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from docs.make_figures import IMAGES, Row, draw_rows
 from torch import Tensor
 
 import mgd
-from docs.make_figures import IMAGES, Row, draw_rows
 from mgd.data import load_splits
 from mgd.data.loading import ImageDataset
 from mgd.data.mixing import BatchMixing

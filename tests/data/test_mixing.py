@@ -1,4 +1,4 @@
-"""Mixing: what an image is made of, its labels say; and what is drawn is drawn for the step alone."""
+"""Mixing: what an image is made of, its labels say; what is drawn is drawn for the step alone."""
 
 import pytest
 import torch
