@@ -38,7 +38,6 @@ def read(*words):
         ({"label_smoothing": 1.5}, "`label_smoothing`.*from 0 to 1"),
         ({"random_erase": -0.1}, "`random_erase`.*from 0 to 1"),
         ({"mixup_alpha": -1}, "`mixup_alpha`.*at least 0"),
-        ({"auto_augment": "randaugment"}, "choose one of none, ta_wide, ra, augmix, imagenet"),
     ],
 )
 def test_what_does_not_go_together_is_refused(values, reason):

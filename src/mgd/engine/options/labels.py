@@ -22,7 +22,7 @@ class LabelConfig(Group):
     class_weights: Literal["none", "balanced"] = option(
         "none",
         "weights of the classes in the cross-entropy. balanced: n / (K n_k) for n training images "
-        "in K classes, n_k of them in class k; none",
+        "in K classes, n_k of them in class k",
     )
     balanced_sampling: bool = option(
         False,
