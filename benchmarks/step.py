@@ -31,7 +31,7 @@ from benchmarks.common import (
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.building import build_distiller
 from mgd.engine.tasks.distillation import DistillationTask
-from mgd.engine.tasks.task import cross_entropy
+from mgd.engine.tasks.label_term import LabelTerm
 
 BATCH = 128 if DEVICE == "cuda" else 8
 SIZE, CLASSES = 224, 1000
@@ -81,7 +81,7 @@ class Bench:
         def step() -> None:
             with torch.no_grad():
                 teacher(self.images)
-            _update(optimizer, cross_entropy(student(self.images), self.labels).mean())
+            _update(optimizer, LabelTerm().loss(student(self.images), self.labels).mean())
 
         return step
 

@@ -1,11 +1,16 @@
 """Transforms: the random changes of training images, at the size of a view."""
 
+import random
+import time
+from typing import get_args
+
+import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
 
-from mgd.data.transforms import train_transform
-from mgd.views import View
+from mgd.data.transforms import Learned, train_transform
+from mgd.views import Preprocess, View
 
 RECIPES = ["auto", "imagenet", "cifar", "shift", "none"]
 
@@ -21,8 +26,9 @@ def test_every_image_comes_out_at_size(augment, size, shape):
 
 
 def kinds(transform):
-    steps = transform.transforms if isinstance(transform, v2.Compose) else [transform]
-    return [type(step).__name__ for step in steps]
+    if isinstance(transform, v2.Compose):
+        return [kind for step in transform.transforms for kind in kinds(step)]
+    return [type(transform).__name__]
 
 
 @pytest.mark.parametrize(
@@ -67,3 +73,66 @@ def test_images_are_resized_as_the_view_says(augment):
         torch.manual_seed(3)
         found.append(train_transform(View(size=32, interpolation=interpolation), augment)(image))
     assert not torch.equal(*found)
+
+
+POLICIES = ["ta_wide", "ra", "augmix", *get_args(Learned)]
+
+
+def with_seed(transform, image, seed):
+    """Draws other numbers from Python and NumPy each time, the same from torch."""
+    random.seed(time.perf_counter_ns())
+    np.random.seed(random.randrange(2**32))
+    torch.manual_seed(seed)
+    return transform(image)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("size", [8, 32, 224])
+def test_a_policy_changes_images_of_any_size_by_torchs_numbers_alone(policy, size):
+    image = torch.randint(256, (3, size, size), dtype=torch.uint8)
+    transform = train_transform(View(size=size), "none", policy, 0.5)
+    seen = [with_seed(transform, image, seed) for seed in range(12)]
+    assert all(out.shape == image.shape and out.dtype == torch.uint8 for out in seen)
+    assert sum(not torch.equal(out, image) for out in seen) > 6
+    again = [with_seed(transform, image, seed) for seed in range(12)]
+    assert all(torch.equal(*pair) for pair in zip(seen, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("policy", "kind"),
+    [
+        ("ta_wide", "TrivialAugmentWide"),
+        ("ra", "RandAugment"),
+        ("augmix", "AugMix"),
+        ("imagenet", "AutoAugment"),
+        ("cifar10", "AutoAugment"),
+        ("svhn", "AutoAugment"),
+    ],
+)
+def test_a_policy_comes_after_crop_and_flip_and_erasing_last(policy, kind):
+    steps = kinds(train_transform(View(size=32), "cifar", policy, 0.25))
+    assert steps == ["Resize", "RandomCrop", "RandomHorizontalFlip", kind, "RandomErasing"]
+
+
+@pytest.mark.parametrize("size", [8, 32, 224])
+@pytest.mark.parametrize("colour", ["RGB", "BGR"])
+def test_erasing_paints_a_rectangle_in_what_the_network_sees_as_0(size, colour):
+    view = View(size=size, colour=colour)
+    image = torch.full((3, size, size), 255, dtype=torch.uint8)
+    transform = train_transform(view, "none", random_erase=1.0)
+    areas = []
+    for seed in range(20):
+        out = with_seed(transform, image, seed)
+        painted = (out != image).any(0)
+        areas.append(float(painted.float().mean()))
+        if not areas[-1]:  # a rectangle that is too long ten times
+            continue
+        assert painted.sum() == painted.any(0).sum() * painted.any(1).sum()
+        seen = Preprocess(view)(out[None])[0][:, painted]
+        assert float(seen.abs().max()) < 0.01 / min(view.std)
+    assert sum(area > 0 for area in areas) > 15
+    assert max(areas) < 0.45
+
+
+def test_an_erasing_of_0_and_no_policy_leave_the_recipe_alone():
+    assert kinds(train_transform(View(size=32), "shift", "none", 0.0)) == ["Resize", "RandomCrop"]

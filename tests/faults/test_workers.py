@@ -9,7 +9,7 @@ import pytest
 
 import forking
 from faults.killing import Place, die, finish, rows_of, start
-from mgd.engine.loop.pipeline import telling_of_dead_workers
+from mgd.engine.loop.workers import telling_of_dead_workers
 from mgd.errors import RunError
 
 WORDS = [

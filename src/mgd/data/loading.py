@@ -16,7 +16,7 @@ from mgd.data.splits import Split
 from mgd.errors import InputError
 
 Key = tuple[int, int]
-"""(epoch, image number)"""
+"""(epoch, image number); where an epoch shows an image again, another number for the epoch."""
 Batch = tuple[Tensor, Tensor]
 """Images, uint8 (B, 3, H, W), and labels (B,)."""
 
@@ -37,13 +37,15 @@ class ImageDataset(Dataset[Batch]):
     def __getitem__(self, key: Key) -> Batch:
         epoch, index = key
         image = self.split.image(index)
-        with _drawing_from(mix(self.seed, epoch, index)):
+        with drawing_from(mix(self.seed, epoch, index)):
             return self.transform(image), torch.tensor(self.split.labels[index])
 
 
 @contextmanager
-def _drawing_from(seed: int) -> Iterator[None]:
+def drawing_from(seed: int) -> Iterator[None]:
     """Seeds torch's CPU generator and restores it afterwards.
+
+    For transforms of torchvision, which take no generator.
 
     `torch.manual_seed` would take 0.4 ms per image.
     """
@@ -84,6 +86,9 @@ class TrainBatches(Sampler[list[Key]]):
         num_unlabelled: Images without a label.
         unlabelled_batch: How many of them join every batch. An epoch then has as many batches as
             those with a label need, and goes on where the epoch before stopped.
+        chances: Relative probability (n,) of each image with a label. An epoch then draws n of
+            them with replacement, and each time that it shows an image again it changes it anew.
+            `None` shows each once.
 
     Raises:
         InputError: If some rank would have no image of a batch.
@@ -99,9 +104,11 @@ class TrainBatches(Sampler[list[Key]]):
         *,
         num_unlabelled: int = 0,
         unlabelled_batch: int | None = None,
+        chances: Tensor | None = None,
     ):
         self.num_images, self.num_unlabelled = num_images, num_unlabelled
         self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.chances = chances
         self.unlabelled_batch = unlabelled_batch if num_unlabelled and num_images else None
         all_images = num_images + num_unlabelled
         counted = all_images if self.unlabelled_batch is None else num_images
@@ -123,13 +130,26 @@ class TrainBatches(Sampler[list[Key]]):
         return self
 
     def __iter__(self) -> Iterator[list[Key]]:
-        labelled = _order(self.num_images, self.seed, self.epoch).tensor_split(self.num_batches)
+        labelled = self._labelled().tensor_split(self.num_batches)
         unlabelled = self._unlabelled().split(
             [self.batch_size(n) - self.labelled(n) for n in range(self.num_batches)]
         )
         for number in range(self.start, self.num_batches):
-            batch = torch.cat([labelled[number], self.num_images + unlabelled[number]])
-            yield [(self.epoch, index) for index in batch[self.rank :: self.ranks].tolist()]
+            without = self.num_images + unlabelled[number]
+            batch = torch.cat([labelled[number], _first_looks(without)])[self.rank :: self.ranks]
+            yield [(self._look(again), index) for index, again in batch.tolist()]
+
+    def _look(self, again: int) -> int:
+        """Returns what the random changes depend on, beside the image; the epoch at first."""
+        return mix(self.epoch, again, 0) if again else self.epoch
+
+    def _labelled(self) -> Tensor:
+        """Returns the epoch's images with a label in order: (n, 2), number and earlier looks."""
+        if self.chances is None:
+            return _first_looks(_order(self.num_images, self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch, self.num_images))
+        drawn = self.chances.multinomial(self.num_images, replacement=True, generator=generator)
+        return torch.stack([drawn, _earlier(drawn)], dim=1)
 
     def _unlabelled(self) -> Tensor:
         """Returns the numbers of the epoch's images without a label, in order, from 0."""
@@ -157,6 +177,18 @@ class TrainBatches(Sampler[list[Key]]):
 def _order(count: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(mix(seed, epoch, count))
     return torch.randperm(count, generator=generator)
+
+
+def _first_looks(numbers: Tensor) -> Tensor:
+    return torch.stack([numbers, torch.zeros_like(numbers)], dim=1)
+
+
+def _earlier(numbers: Tensor) -> Tensor:
+    """Returns how often each number stands earlier in a list."""
+    ordered, places = numbers.sort(stable=True)
+    earlier = torch.empty_like(numbers)
+    earlier[places] = torch.arange(len(numbers)) - torch.searchsorted(ordered, ordered)
+    return earlier
 
 
 def _share(count: int, parts: int, number: int) -> int:

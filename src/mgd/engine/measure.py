@@ -14,9 +14,9 @@ from mgd.engine.loop.pipeline import (
     augmentation,
     cut_splits,
     load_data,
-    telling_of_dead_workers,
 )
 from mgd.engine.loop.runlog import Reporter
+from mgd.engine.loop.workers import telling_of_dead_workers
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
 from mgd.engine.tasks.classifier import Classifier

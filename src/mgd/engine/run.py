@@ -30,12 +30,12 @@ from mgd.engine.loop.pipeline import (
     augmentation,
     cut_splits,
     load_data,
-    telling_of_dead_workers,
 )
 from mgd.engine.loop.place import find_folder, take_along
 from mgd.engine.loop.runlog import Reporter, RunLog
 from mgd.engine.loop.sample import open_other_logs
 from mgd.engine.loop.trainer import Trainer
+from mgd.engine.loop.workers import telling_of_dead_workers
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
 from mgd.engine.runtime.environment import describe_start
@@ -204,7 +204,8 @@ def _trainer(
     chosen, note = choose_logits(config, classifiers.teacher, labels_per_class)
     if note:
         reporter.message(note)
-    task = build_task(chosen, classifiers, pipeline.example(), num_steps, images)
+    example, class_weights = pipeline.example(), pipeline.class_weights
+    task = build_task(chosen, classifiers, example, num_steps, images, class_weights)
     try:
         return Trainer(fabric, config, pipeline, task, reporter, path)
     except Exception:

@@ -182,10 +182,9 @@ class View:
 
     def transform(self) -> v2.Transform:
         """Returns what evaluation does with an image: uint8 (3, H, W) -> uint8 (3, size, size)."""
-        both = (self.resized, self.resized)
         steps: dict[str, list[v2.Transform]] = {
             "center": [v2.Lambda(_middle), v2.Resize(self.resized, self.mode, antialias=True)],
-            "squash": [v2.Resize(both, self.mode, antialias=True)],
+            "squash": [v2.Resize((self.resized,) * 2, self.mode, antialias=True)],
             "border": [v2.Lambda(self._frame)],
         }
         return v2.Compose([*steps[self.crop], v2.CenterCrop(self.size)])
@@ -200,9 +199,14 @@ class View:
         resized = images_.resize(image, [height, width], self.mode, antialias=True)
         rows, columns = max(0, self.size - height), max(0, self.size - width)
         padding = [columns // 2, rows // 2, columns - columns // 2, rows - rows // 2]
-        colour = self.mean if self.colour == "RGB" else (*self.mean[::-1],) * (3 // len(self.mean))
-        framed: Tensor = images_.pad(resized, padding, [round(255 * value) for value in colour])
+        framed: Tensor = images_.pad(resized, padding, self.mean_colour)
         return framed
+
+    @property
+    def mean_colour(self) -> list[int]:
+        """The mean as a colour in RGB, 0 to 255, which the network sees as 0."""
+        colour = self.mean if self.colour == "RGB" else (*self.mean[::-1],) * (3 // len(self.mean))
+        return [round(255 * value) for value in colour]
 
     @property
     def mode(self) -> v2.InterpolationMode:

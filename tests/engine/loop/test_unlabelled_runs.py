@@ -22,7 +22,7 @@ from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
 from mgd.engine.tasks.building import choose_logits
 from mgd.engine.tasks.classifier import Classifier
-from mgd.engine.tasks.task import cross_entropy, shared_weight
+from mgd.engine.tasks.label_term import LabelTerm
 from mgd.errors import InputError
 from mgd.report.summary import summarize
 from mgd.runfolder import read_run
@@ -81,7 +81,7 @@ def label_free(config, teacher):
 def test_the_cross_entropy_is_a_mean_over_those_with_a_label(labels, weight):
     logits, labels = torch.randn(6, 3), torch.tensor(labels)
     share = float((labels >= 0).float().mean())
-    found = cross_entropy(logits, labels, shared_weight(weight, share)).mean()
+    found = LabelTerm(weight).loss(logits, labels, share).mean()
     some = bool((labels >= 0).any())
     expected = weight * F.cross_entropy(logits, labels, ignore_index=-1) if some else 0.0
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
@@ -89,7 +89,7 @@ def test_the_cross_entropy_is_a_mean_over_those_with_a_label(labels, weight):
 
 def test_one_label_among_many_images_counts_no_more_than_sixteen_of_them():
     logits, labels = torch.randn(64, 3), torch.tensor([1] + [-1] * 63)
-    found = cross_entropy(logits, labels, shared_weight(1.0, 1 / 64)).mean()
+    found = LabelTerm().loss(logits, labels, 1 / 64).mean()
     assert float(found) == pytest.approx(float(F.cross_entropy(logits[:1], labels[:1])) * 16 / 64)
 
 

@@ -27,6 +27,17 @@ def read(*words):
         ({"ce_weight": 0, "mgd_with_kd": 0}, "`ce_weight=0` needs the loss on the logits"),
         ({"ce_weight": -1}, "`ce_weight`.*at least 0"),
         ({"unlabelled_batch": -1}, "`unlabelled_batch`.*at least 0"),
+        ({"label_free": True, "label_smoothing": 0.1}, "`label_smoothing=0.1` has no effect with"),
+        ({"label_free": True, "class_weights": "balanced"}, "`class_weights=balanced` has no"),
+        ({"label_free": True, "balanced_sampling": True}, "`balanced_sampling` has no effect with"),
+        ({"ce_weight": 0, "label_smoothing": 0.1}, "no effect with `ce_weight=0`"),
+        ({"ce_weight": 0, "class_weights": "balanced"}, "no effect with `ce_weight=0`"),
+        ({"class_weights": "balanced", "balanced_sampling": True}, "give one of them"),
+        ({"mixup_alpha": 0.2, "kd": "dkd"}, "`mixup_alpha` gives an image several classes"),
+        ({"cutmix_alpha": 1, "kd": "dkd"}, "`cutmix_alpha` gives an image several classes"),
+        ({"label_smoothing": 1.5}, "`label_smoothing`.*from 0 to 1"),
+        ({"random_erase": -0.1}, "`random_erase`.*from 0 to 1"),
+        ({"mixup_alpha": -1}, "`mixup_alpha`.*at least 0"),
     ],
 )
 def test_what_does_not_go_together_is_refused(values, reason):
@@ -42,6 +53,12 @@ def test_what_does_not_go_together_is_refused(values, reason):
         {"label_free": True, "distiller": "kd"},
         {"unlabelled": ("x",), "unlabelled_batch": 3},
         {"ce_weight": 0, "distiller": "none"},
+        {"ce_weight": 0, "distiller": "none", "label_smoothing": 0.1},
+        {"ce_weight": 0, "distiller": "kd", "balanced_sampling": True, "mixup_alpha": 0.2},
+        {"label_free": True, "distiller": "kd", "mixup_alpha": 0.2, "auto_augment": "ra"},
+        {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "class_weights": "balanced"},
+        {"mixup_alpha": 0.2, "kd": "dkd", "distiller": "none"},
+        {"label_free": True, "label_smoothing": 0.1, "evaluate": True, "student_resume": "x"},
     ],
 )
 def test_what_goes_together_is_taken(values):

@@ -10,6 +10,7 @@ from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.distillation import DistillationTask
+from mgd.engine.tasks.label_term import LabelTerm
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.inside import PointPair
 from mgd.models.pairs import known_points
@@ -49,7 +50,7 @@ def classifier(network):
 
 
 def alone():
-    return SupervisedTask(Classifiers(classifier(Net(4)), None, CLASSES))
+    return SupervisedTask(Classifiers(classifier(Net(4)), None, CLASSES), LabelTerm())
 
 
 def task(**options):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mgd import ranks
 from mgd.data.loading import Batch
+from mgd.data.mixing import largest_class
 from mgd.method.running import RunningSums
 
 
@@ -33,7 +34,11 @@ class TermMeter(RunningSums):
 
     @torch.no_grad()
     def update(self, terms: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: weighted terms (n, B), logits (B, K) and labels (B,), -1 for none."""
+        """Adds a batch: weighted terms (n, B), logits (B, K) and labels as `largest_class` takes.
+
+        Of a mixed image the class with the largest share is the right one.
+        """
+        labels = largest_class(labels)
         self.sums += terms.detach().double().sum(1)
         self.num_right += (logits.argmax(1) == labels).sum()
         self.num_labelled += (labels >= 0).sum()

@@ -1,12 +1,9 @@
 """Pipeline: a run's data, from files to batches on this rank's device."""
 
 import logging
-import multiprocessing
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from multiprocessing.connection import wait
 from typing import Any, Literal
 
 import torch
@@ -15,8 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mgd.data import load_label_free, load_splits, load_unlabelled
+from mgd.data.balance import balanced_weights
 from mgd.data.check import Watch, drop_bad_images, unwatched
 from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, build_loader
+from mgd.data.mixing import BatchMixing
 from mgd.data.splits import Labelled, Split, Splits
 from mgd.data.transforms import Augment, random_changes, train_transform
 from mgd.engine.loop.evaluation import Answers, Scores, answers_of, evaluate
@@ -25,7 +24,7 @@ from mgd.engine.runtime.environment import num_cores
 from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
-from mgd.errors import InputError, RunError
+from mgd.errors import InputError
 from mgd.views import View
 
 logger = logging.getLogger(__name__)
@@ -64,10 +63,22 @@ class Pipeline:
         # As without a teacher, whatever size that needs.
         augment = random_changes(augmentation(config, splits), self._student.size)
         self.train_batches = _train_batches(config, splits, batch_size, self._rank, self._ranks)
-        augmented = ImageDataset(splits.trained_on, train_transform(crop, augment), seed)
+        more = config.augmentation
+        changes = train_transform(crop, augment, more.auto_augment, more.random_erase)
+        augmented = ImageDataset(splits.trained_on, changes, seed)
         self.train = build_loader(augmented, self.train_batches, self._workers)
+        alphas = more.mixup_alpha, more.cutmix_alpha
+        self._mixing = BatchMixing(len(splits.classes), seed, *alphas)
+        self.class_weights = self._class_weights(config)
+        """Weights (K,) for the cross-entropy, on the device; `None` for equal ones."""
         self.matching_images = self._loader(splits.trained_on, crop, order=seed)
         """Training images as in evaluation, in a fixed random order."""
+
+    def _class_weights(self, config: RunConfig) -> Tensor | None:
+        if config.labels.class_weights == "none":
+            return None
+        weights = balanced_weights(self.splits.train.labels, self.num_classes)
+        return weights.float().to(self.device)
 
     def _loader(self, split: Split, view: View, order: int | None = None) -> Loader:
         batches = EvalBatches(len(split), self._share, self._rank, self._ranks, order)
@@ -94,9 +105,16 @@ class Pipeline:
         """Number of classes of the run."""
         return len(self.splits.classes)
 
-    def prepare(self, batch: Batch) -> Batch:
-        """Moves a batch to the device, still uint8; its networks' views come later."""
+    def prepare(self, batch: Batch, place: tuple[int, int] | None = None) -> Batch:
+        """Moves a batch to the device, still uint8; its networks' views come later.
+
+        Args:
+            batch: From a loader.
+            place: Epoch and step of a batch to train on, which is then mixed as the options say.
+        """
         images, labels = (part.to(self.device, non_blocking=True) for part in batch)
+        if place is not None:
+            images, labels = self._mixing((images, labels), *place)
         if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels
@@ -237,7 +255,10 @@ def cut_splits(
 def _train_batches(
     config: RunConfig, splits: Splits, batch_size: int, rank: int, ranks: int
 ) -> TrainBatches:
-    unlabelled = splits.unlabelled
+    unlabelled, chances = splits.unlabelled, None
+    if config.labels.balanced_sampling:
+        labels = torch.tensor(splits.train.labels)
+        chances = balanced_weights(splits.train.labels, len(splits.classes))[labels]
     return TrainBatches(
         len(splits.train),
         batch_size,
@@ -246,49 +267,9 @@ def _train_batches(
         ranks,
         num_unlabelled=len(unlabelled) if unlabelled else 0,
         unlabelled_batch=config.data.unlabelled_batch or None,
+        chances=chances,
     )
 
 
 def _num_workers(config: RunConfig) -> int:
     return min(config.data.workers, num_cores())
-
-
-@contextmanager
-def telling_of_dead_workers() -> Iterator[None]:
-    """Turns torch's error about a killed loader process, raised wherever the run is, into one line.
-
-    Raises:
-        RunError: In its place.
-    """
-    try:
-        with _waiting_for_the_news():
-            yield
-    except RuntimeError as error:
-        told: BaseException = error
-        while isinstance(told, RunError) and told.__cause__:  # raised, say, while a file is written
-            told = told.__cause__
-        if "DataLoader worker" not in str(told):
-            raise
-        # The frames hold the loaders, and with them the workers that are left.
-        for fault in (error, error.__context__):
-            traceback.clear_frames(fault.__traceback__ if fault else None)
-        raise RunError(
-            f"a process that loads images died ({str(told).splitlines()[0].strip()}); if memory "
-            "ran out lower --workers; go on from the last checkpoint with --resume auto"
-        ) from error
-
-
-@contextmanager
-def _waiting_for_the_news() -> Iterator[None]:
-    """Lets torch tell of a killed worker, whose connection breaks a moment before it is dead."""
-    try:
-        yield
-    except (ConnectionError, EOFError) as error:
-        workers = {worker.sentinel: worker for worker in multiprocessing.active_children()}
-        gone = wait([*workers], timeout=10) if workers else []
-        dead = [worker for sentinel, worker in workers.items() if sentinel in gone]
-        for worker in dead:  # its files are closed, but it may not be dead yet
-            worker.join()  # torch's own signal handler raises here, as a rule
-        if dead:
-            raise RuntimeError(f"DataLoader worker (pid {dead[0].pid}) is dead") from error
-        raise

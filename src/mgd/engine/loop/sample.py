@@ -36,20 +36,22 @@ def training_sample(pipeline: Pipeline, view: View, epoch: int) -> Tensor | None
         RGB, uint8 (3, H, W).
     """
     keys = next(iter(pipeline.train_batches.at(epoch)))[:SAMPLE]
-    crops = []
+    examples = []
     for key in keys:
         try:
-            crops.append(pipeline.train.dataset[key][0])
+            examples.append(pipeline.train.dataset[key])
         except InputError:
             continue  # whoever trains on the image will say so, with its name
-    if not crops:
+    if not examples:
         return None
-    grid: Tensor = make_grid(_as_seen(torch.stack(crops), view), nrow=4)
+    images, labels = map(torch.stack, zip(*examples, strict=True))
+    crops, _ = pipeline.prepare((images, labels), (epoch, 0))
+    grid: Tensor = make_grid(_as_seen(crops.cpu(), view), nrow=4)
     return grid
 
 
 def _as_seen(crops: Tensor, view: View) -> Tensor:
-    """Returns uint8 crops (B, 3, H, W) at the network's size and in its colours, as RGB."""
+    """Returns crops (B, 3, H, W) at the network's size and in its colours, as RGB."""
     preprocess = Preprocess(view)
     seen: Tensor = preprocess(crops) * preprocess.std + preprocess.mean
     if view.colour == "BGR":

@@ -190,7 +190,8 @@ class Trainer:
         """Takes one optimizer step; nothing here waits for the device."""
         # What is drawn in a step is a function of its number, so a resume draws the same.
         self._seed(self.progress.step)
-        images, labels = self.pipeline.prepare(batch)
+        place = self.progress.epoch, self.progress.step
+        images, labels = self.pipeline.prepare(batch, place)
         self.watch.before_forward()
         self.optimizer.zero_grad(set_to_none=True)  # before the forward, which needs the memory
         logits, terms = self.task.losses(images, labels, labelled)

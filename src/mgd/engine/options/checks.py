@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
+from mgd.engine.options.augmentation import AugmentationConfig
 from mgd.engine.options.data import DataConfig
 from mgd.engine.options.devices import DeviceConfig
 from mgd.engine.options.distillation import DistillationConfig
+from mgd.engine.options.labels import LabelConfig
 from mgd.engine.options.networks import NetworkConfig
 from mgd.engine.options.option import options_of
 from mgd.engine.options.output import OutputConfig
@@ -29,6 +31,8 @@ TEACHER_OPTIONS = frozenset(
 def check_together(
     *,
     data: DataConfig,
+    augmentation: AugmentationConfig,
+    labels: LabelConfig,
     networks: NetworkConfig,
     distillation: DistillationConfig,
     schedule: ScheduleConfig,
@@ -46,6 +50,8 @@ def check_together(
         *_devices(devices, distillation),
         *_folder(output),
         *(() if output.evaluate else _labels(data, distillation)),
+        *(() if output.evaluate else _use_of_labels(labels, data, distillation)),
+        *_mixing(augmentation, distillation),
     ):
         raise InputError(fault)
 
@@ -109,6 +115,41 @@ def _labels(data: DataConfig, distillation: DistillationConfig) -> Iterator[str]
         yield (
             "`ce_weight=0` needs the loss on the logits, since nothing else trains the student's "
             "last layer; give `mgd_with_kd=1` or `distiller=kd`"
+        )
+
+
+def _use_of_labels(
+    labels: LabelConfig, data: DataConfig, distillation: DistillationConfig
+) -> Iterator[str]:
+    in_the_loss = {
+        f"label_smoothing={labels.label_smoothing}": labels.label_smoothing > 0,
+        f"class_weights={labels.class_weights}": labels.class_weights != "none",
+    }
+    given = [
+        *(text for text, is_given in in_the_loss.items() if is_given),
+        *(["balanced_sampling"] if labels.balanced_sampling else []),
+    ]
+    if data.label_free and given:
+        yield f"`{given[0]}` has no effect with `label_free`, where no image has a label"
+    is_taught = distillation.distiller != "none"
+    if is_taught and distillation.ce_weight == 0 and any(in_the_loss.values()):
+        yield (
+            f"`{given[0]}` has no effect with `ce_weight=0`: it concerns the cross-entropy alone; "
+            "leave it out, or give a `ce_weight` above 0"
+        )
+    if labels.class_weights != "none" and labels.balanced_sampling:
+        yield (
+            f"`class_weights={labels.class_weights}` and `balanced_sampling` both make the classes "
+            "count alike; together rare classes would count more than the others: give one of them"
+        )
+
+
+def _mixing(augmentation: AugmentationConfig, distillation: DistillationConfig) -> Iterator[str]:
+    if augmentation.is_mixing and distillation.distiller != "none" and distillation.kd == "dkd":
+        option = "mixup_alpha" if augmentation.mixup_alpha else "cutmix_alpha"
+        yield (
+            f"`{option}` gives an image several classes, but `kd=dkd` needs one of each; choose "
+            "another `kd`, or leave the mixing out"
         )
 
 

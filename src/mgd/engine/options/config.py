@@ -4,10 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from mgd.engine.options.augmentation import AugmentationConfig
 from mgd.engine.options.checks import check_together
 from mgd.engine.options.data import DataConfig
 from mgd.engine.options.devices import DeviceConfig
 from mgd.engine.options.distillation import DistillationConfig
+from mgd.engine.options.labels import LabelConfig
 from mgd.engine.options.networks import NetworkConfig
 from mgd.engine.options.option import Group, Option, options_of
 from mgd.engine.options.output import OutputConfig
@@ -18,9 +20,11 @@ from mgd.engine.options.yaml_file import read_yaml
 __all__ = [
     "GROUPS",
     "OPTIONS",
+    "AugmentationConfig",
     "DataConfig",
     "DeviceConfig",
     "DistillationConfig",
+    "LabelConfig",
     "NetworkConfig",
     "OutputConfig",
     "RunConfig",
@@ -35,6 +39,8 @@ class RunConfig:
     """A run: one field per group."""
 
     data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    labels: LabelConfig = LabelConfig()
     views: ViewConfig = ViewConfig()
     networks: NetworkConfig = NetworkConfig()
     distillation: DistillationConfig = DistillationConfig()
@@ -45,6 +51,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_together(
             data=self.data,
+            augmentation=self.augmentation,
+            labels=self.labels,
             networks=self.networks,
             distillation=self.distillation,
             schedule=self.schedule,

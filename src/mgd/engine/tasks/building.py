@@ -13,6 +13,7 @@ from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.distillation import DistillationTask, Images
 from mgd.engine.tasks.folding import fold_batch_norms
+from mgd.engine.tasks.label_term import LabelTerm
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.engine.tasks.task import Task
 from mgd.engine.tasks.trial import try_networks
@@ -27,7 +28,12 @@ DTYPES = {"": None, "32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.f
 
 
 def build_task(
-    config: RunConfig, classifiers: Classifiers, example: Tensor, num_steps: int, images: Images
+    config: RunConfig,
+    classifiers: Classifiers,
+    example: Tensor,
+    num_steps: int,
+    images: Images,
+    class_weights: Tensor | None = None,
 ) -> Task:
     """Builds what a run trains.
 
@@ -37,6 +43,7 @@ def build_task(
         example: A batch of training images, uint8.
         num_steps: Of an epoch.
         images: Gives training images for an update of the matching; see `DistillationTask`.
+        class_weights: Of the cross-entropy, (K,) on the device; `None` for equal ones.
 
     Raises:
         InputError: As `try_networks` and `build_distiller`.
@@ -46,7 +53,9 @@ def build_task(
     if teacher is None:
         if config.devices.compile:
             student.network.compile()
-        return SupervisedTask(classifiers)
+        smoothing = config.labels.label_smoothing
+        label_term = LabelTerm(smoothing=smoothing, class_weights=class_weights)
+        return SupervisedTask(classifiers, label_term)
     distiller = build_distiller(
         config,
         teacher.network,
@@ -56,7 +65,7 @@ def build_task(
         student_view=student.view,
         teacher_output=teacher.answers,
     )
-    return DistillationTask(distiller, classifiers, config, num_steps, images)
+    return DistillationTask(distiller, classifiers, config, num_steps, images, class_weights)
 
 
 def build_distiller(

@@ -15,7 +15,8 @@ from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import number
 from mgd.engine.tasks import gallery
 from mgd.engine.tasks.classifiers import Classifiers
-from mgd.engine.tasks.task import Losses, Task, cross_entropy, shared_weight
+from mgd.engine.tasks.label_term import LabelTerm
+from mgd.engine.tasks.task import Losses, Task
 from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled
@@ -36,6 +37,7 @@ class DistillationTask(Task):
         config: The run.
         num_steps: Of an epoch.
         images: Gives training images for an update of the matching, this rank's share.
+        class_weights: Of the cross-entropy, (K,) on the device; `None` for equal ones.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class DistillationTask(Task):
         config: RunConfig,
         num_steps: int,
         images: Images,
+        class_weights: Tensor | None = None,
     ):
         self.distiller, self.classifiers = distiller, classifiers
         self.terms = ("ce", *distiller.term_weights)
         options = config.distillation
         self._images, self._most = images, options.mgd_images
-        self._ce_weight = options.ce_weight
+        smoothing = config.labels.label_smoothing
+        self._label_term = LabelTerm(options.ce_weight, smoothing, class_weights)
         # Without a matching that teaches there may be margins to measure, which is done once.
         is_solved_again = any(point.solved_again for point in distiller.points.matched())
         self._rematch = RematchSchedule(options.mgd_update_freq if is_solved_again else 0)
@@ -83,12 +87,13 @@ class DistillationTask(Task):
 
     def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
         """Returns the logits, the cross-entropy and the teacher's terms; see `Task.losses`."""
-        distilled = self._distil(images, labels)
+        # Shares of mixed labels are for the cross-entropy alone; "dkd" is refused with them.
+        classes = None if labels.is_floating_point() else labels
+        distilled = self._distil(images, classes)
         logits = distilled.logits
-        weight = shared_weight(self._ce_weight, labelled)
-        return logits, {"ce": cross_entropy(logits, labels, weight), **distilled.terms}
+        return logits, {"ce": self._label_term.loss(logits, labels, labelled), **distilled.terms}
 
-    def _distil(self, images: Tensor, labels: Tensor) -> Distilled:
+    def _distil(self, images: Tensor, labels: Tensor | None) -> Distilled:
         if self._whole is not None:
             return self._whole(images, labels)  # type: ignore[no-any-return]  # a module's call
         if self._fabric is None:

@@ -4,7 +4,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mgd.engine.tasks.classifiers import Classifiers
-from mgd.engine.tasks.task import Losses, Task, cross_entropy, shared_weight
+from mgd.engine.tasks.label_term import LabelTerm
+from mgd.engine.tasks.task import Losses, Task
 from mgd.views import Preprocess
 
 
@@ -13,10 +14,11 @@ class SupervisedTask(Task):
 
     Args:
         classifiers: With a student alone, on its device.
+        label_term: The cross-entropy.
     """
 
-    def __init__(self, classifiers: Classifiers):
-        self.classifiers = classifiers
+    def __init__(self, classifiers: Classifiers, label_term: LabelTerm):
+        self.classifiers, self._label_term = classifiers, label_term
         self._call = self.student
         self._preprocess = Preprocess(classifiers.student.view)
 
@@ -33,4 +35,4 @@ class SupervisedTask(Task):
     def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
         """Returns the logits and their cross-entropy; see `Task.losses`."""
         logits = self.classifiers.student.answers(self._call(self._preprocess(images)))
-        return logits, {"ce": cross_entropy(logits, labels, shared_weight(1.0, labelled))}
+        return logits, {"ce": self._label_term.loss(logits, labels, labelled)}

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
@@ -52,8 +51,9 @@ class Task(ABC):
         """Runs a training forward.
 
         Args:
-            images: uint8 (B, 3, H, W), as the loader gives them, on the device.
-            labels: (B,) classes; -1 for an image without one, which the cross-entropy leaves out.
+            images: (B, 3, H, W) on the device: uint8, as the loader gives them, or float32 from 0
+                to 1 where they were mixed.
+            labels: Classes (B,), or the share of each class (B, K); see `LabelTerm`.
             labelled: Share of the images of this step, on all ranks, that have a label. The
                 cross-entropy is a mean over those alone, the teacher's terms are over all.
         """
@@ -140,26 +140,3 @@ class Task(ABC):
     def close(self) -> None:
         """Gives the networks back."""
         return
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
-    """Returns the weighted cross-entropy of each image (B,) in float32; 0 where the label is -1."""
-    losses = F.cross_entropy(logits.float(), labels, ignore_index=-1, reduction="none")
-    return losses if weight == 1 else weight * losses
-
-
-LEAST_SHARE = 1 / 16
-"""Where a smaller share of a batch has labels, these no longer count as if they were all of it: one
-labelled image among a hundred others would move the student as far as all of them together."""
-
-
-def shared_weight(weight: float, labelled: float) -> float:
-    """Returns the weight of each labelled image, so that a mean over all is one over these alone.
-
-    It is at most 16 times the weight.
-
-    Args:
-        weight: Of the cross-entropy.
-        labelled: Share of the images that have a label, from 0 to 1.
-    """
-    return weight / max(labelled, LEAST_SHARE)
