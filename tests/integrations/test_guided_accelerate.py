@@ -1,12 +1,12 @@
 """accelerate: a loop with an Accelerator has the losses of one without, and its state goes on."""
 
+import plain_loop
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_loop import EPOCHS, join, loader, matchings, norms, plain_losses, sgd
 
 import mgd
-import plain_loop
-from plain_loop import EPOCHS, join, loader, matchings, norms, plain_losses, sgd
 
 accelerate = pytest.importorskip("accelerate", reason="the extra `accelerate` is missing")
 from safetensors.torch import load_file  # noqa: E402
@@ -69,9 +69,7 @@ def test_gradients_that_are_accumulated_are_those_of_a_loop_of_ones_own():
     losses = train(distiller, loader(8), gradient_accumulation_steps=2)
     assert losses == pytest.approx(plain, abs=1e-5)
     for name, weight in expected.student.named_parameters():
-        torch.testing.assert_close(
-            distiller.student.get_parameter(name), weight, atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(distiller.student.get_parameter(name), weight, atol=1e-5, rtol=0)
 
 
 def test_a_saved_state_has_no_teacher_and_goes_on_with_the_same_matching(tmp_path):

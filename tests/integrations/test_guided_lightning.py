@@ -1,12 +1,12 @@
 """Lightning: the callback gives the losses of a loop of one's own, and a checkpoint goes on."""
 
+import plain_loop
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_loop import EPOCHS, join, loader, matchings, norms, plain_losses, sgd
 
 import mgd
-import plain_loop
-from plain_loop import EPOCHS, join, loader, matchings, norms, plain_losses, sgd
 
 lightning = pytest.importorskip("lightning.pytorch", reason="the extra `lightning` is missing")
 from mgd.integrations.lightning import MatchingGuided  # noqa: E402  # only where it is installed
@@ -78,9 +78,7 @@ def test_gradients_that_are_accumulated_are_those_of_a_loop_of_ones_own(tmp_path
     plain_losses(expected, loader(8), accumulate=2)
     fit(tmp_path, distiller, batches=loader(8), accumulate_grad_batches=2)
     for name, weight in expected.student.named_parameters():
-        torch.testing.assert_close(
-            distiller.student.get_parameter(name), weight, atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(distiller.student.get_parameter(name), weight, atol=1e-5, rtol=0)
 
 
 def test_the_label_reaches_a_loss_that_needs_it(tmp_path):
@@ -140,7 +138,9 @@ def test_the_norms_are_trained(tmp_path):
 def test_a_student_that_is_not_trained_here_is_refused(tmp_path):
     other = mgd.create_model("cifar_resnet8_x0_5", num_classes=10)
     fitted = trainer(tmp_path, MatchingGuided(join()))
-    with pytest.raises(mgd.InputError, match=r"student is not inside Classifier.*`module\.network`"):
+    with pytest.raises(
+        mgd.InputError, match=r"student is not inside Classifier.*`module\.network`"
+    ):
         fitted.fit(Classifier(other), loader())
 
 

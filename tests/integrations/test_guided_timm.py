@@ -1,12 +1,12 @@
 """timm: the task gives the losses of a loop of one's own, and a checkpoint goes on."""
 
+import plain_loop
 import pytest
 import torch
+from plain_loop import EPOCHS, join, loader, matchings, norms, plain_losses, sgd
 from torch import nn
 
 import mgd
-import plain_loop
-from plain_loop import EPOCHS, join, loader, matchings, norms, plain_losses, sgd
 
 tasks = pytest.importorskip("timm.task", reason="this timm has no tasks")
 from timm.utils import CheckpointSaver  # noqa: E402
@@ -123,6 +123,11 @@ def test_the_norms_are_trained():
     assert not any(map(torch.equal, before, norms(distiller)))
 
 
-def test_a_task_does_not_compile_its_student():
-    with pytest.raises(mgd.InputError, match="does not compile"):
-        make(join()).compile()
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own parts
+def test_a_compiled_student_has_the_same_losses():
+    expected = plain_losses(join(), loader())
+    task = make(join())
+    task.compile(backend="eager")
+    losses = train(task, sgd(task.get_trainable_module().parameters()))
+    assert losses == pytest.approx(expected, abs=1e-5)
+    assert set(task.get_checkpoint_state()["state_dict"]) == set(task.guided.student.state_dict())

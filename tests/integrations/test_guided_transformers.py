@@ -1,11 +1,13 @@
 """transformers: the Trainer has the losses of a loop of one's own, and a checkpoint goes on."""
 
+import os
+
+import plain_loop
 import pytest
 import torch
+from plain_loop import EPOCHS, LR, MOMENTUM, digits, join, loader, matchings, norms, plain_losses
 
 import mgd
-import plain_loop
-from plain_loop import EPOCHS, LR, MOMENTUM, digits, join, loader, matchings, norms, plain_losses
 
 transformers = pytest.importorskip("transformers", reason="the extra `hf` is missing")
 pytest.importorskip("accelerate", reason="the extra `accelerate` is missing")
@@ -56,14 +58,22 @@ def resnets():
     return make([16, 32]), make([8, 16])
 
 
-def vit_and_resnet():
+def vit():
     from transformers import AutoModelForImageClassification, ViTConfig
 
     config = ViTConfig(
         image_size=8, patch_size=2, hidden_size=24, num_hidden_layers=4, num_attention_heads=2,
         intermediate_size=32, num_labels=10, hidden_dropout_prob=0, attention_probs_dropout_prob=0,
     )  # fmt: skip
-    return AutoModelForImageClassification.from_config(config), resnets()[1]
+    return AutoModelForImageClassification.from_config(config)
+
+
+def vit_and_resnet():
+    return vit(), resnets()[1]
+
+
+def resnet_and_vit():
+    return resnets()[0], vit()
 
 
 def trainer(folder, distiller, kind=InOrder, every=1, batch=16, **options):
@@ -88,6 +98,7 @@ def trainer(folder, distiller, kind=InOrder, every=1, batch=16, **options):
         (resnets, {}, {}),
         (resnets, {"every": 2}, {"every": 2}),
         (vit_and_resnet, {}, {}),
+        (resnet_and_vit, {}, {}),
     ],
 )
 def test_losses_are_those_of_a_loop_of_ones_own(tmp_path, networks, theirs, ours):
@@ -106,23 +117,33 @@ def test_losses_in_bfloat16_are_those_of_a_loop_of_ones_own(tmp_path):
     assert training.losses == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("counts", [True, False])
-def test_gradients_that_are_accumulated_are_those_of_a_loop_of_ones_own(tmp_path, counts):
+@pytest.mark.parametrize(("networks", "counts"), [(resnets, False), (resnet_and_vit, True)])
+def test_gradients_that_are_accumulated_are_those_of_a_loop_of_ones_own(tmp_path, networks, counts):
     """Whether the Trainer divides by the number of batches, or the model by that of images."""
-    expected, distiller = join(resnets), join(resnets)
+    expected, distiller = join(networks), join(networks)
     plain_losses(expected, loader(8), accumulate=2)
     training = trainer(tmp_path, distiller, batch=8, gradient_accumulation_steps=2)
-    training.model_accepts_loss_kwargs = False
-    if counts:
-        training.compute_loss_func = lambda outputs, labels, num_items_in_batch: (
-            torch.nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum")
-            / num_items_in_batch
-        )
+    training.model_accepts_loss_kwargs = counts  # resnets take the number and ignore it
     training.train()
     for name, weight in expected.student.named_parameters():
-        torch.testing.assert_close(
-            distiller.student.get_parameter(name), weight, atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(distiller.student.get_parameter(name), weight, atol=1e-5, rtol=0)
+
+
+def test_label_smoothing_is_kept(tmp_path):
+    plain, smooth = (
+        trainer(tmp_path / f"{by}", join(resnets), label_smoothing_factor=by, max_steps=1)
+        for by in (0.0, 0.2)
+    )
+    logits = join(resnets).student.train()(digits()[0][:16]).logits
+    differ = [
+        torch.nn.functional.cross_entropy(logits, digits()[1][:16], label_smoothing=by).item()
+        for by in (0.2, 0.0)
+    ]
+    plain.train()
+    smooth.train()
+    expected = differ[0] - differ[1]
+    assert expected != 0
+    assert smooth.losses[0] - plain.losses[0] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_checkpoint_has_no_teacher_and_goes_on_with_the_same_matching(tmp_path):
@@ -175,16 +196,20 @@ def test_the_norms_are_trained(tmp_path):
     assert not any(map(torch.equal, before, norms(distiller)))
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"ddp_find_unused_parameters": True}, "ddp_find_unused_parameters=True"),
-        ({"torch_compile": True}, "compiled student"),
-    ],
-)
-def test_arguments_that_cannot_work_are_refused(tmp_path, options, said):
-    with pytest.raises(mgd.InputError, match=said):
-        trainer(tmp_path, join(resnets), **options)
+@pytest.mark.slow
+def test_a_compiled_student_has_the_same_losses(tmp_path, monkeypatch):
+    expected = plain_losses(join(resnets), loader())
+    options = {"torch_compile": True, "torch_compile_backend": "eager"}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", os.environ.copy())  # where the Trainer tells accelerate of it
+        training = trainer(tmp_path, join(resnets), **options)
+        training.train()
+    assert training.losses == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_search_for_unused_parameters_is_refused(tmp_path):
+    with pytest.raises(mgd.InputError, match="ddp_find_unused_parameters=True"):
+        trainer(tmp_path, join(resnets), ddp_find_unused_parameters=True)
 
 
 def test_another_model_is_refused(tmp_path):

@@ -69,8 +69,8 @@ class CallRecorder:
             return
         if network is not self.tapped.network:
             raise InputError(
-                "DataParallel runs copies of the student, whose calls cannot be followed; start one "
-                "process for each device, as torchrun does"
+                "DataParallel runs copies of the student, whose calls cannot be followed; start "
+                "one process for each device, as torchrun does"
             )
         images = find_images(words or named)
         if images is None:

@@ -8,7 +8,7 @@ from mgd.integrations.guided import Guided
 from mgd.method.distiller import Distiller
 from mgd.method.matcher import MatchingReport
 
-accelerate = import_extra("accelerate", "accelerate", "mgd.integrations.accelerate")
+import_extra("accelerate", "accelerate", "mgd.integrations.accelerate")
 
 
 class MatchingGuided(Guided):
@@ -22,19 +22,14 @@ class MatchingGuided(Guided):
 
     Args:
         distiller: Joins teacher and student.
-        accelerator: Of the loop.
+        accelerator: The `accelerate.Accelerator` of the loop.
         **schedule: `every_epochs`, `max_images` and `images` of `mgd.integrations.Guided`.
 
     Raises:
         InputError: As `Guided`.
     """
 
-    def __init__(
-        self,
-        distiller: Distiller,
-        accelerator: "accelerate.Accelerator",
-        **schedule: Any,
-    ):
+    def __init__(self, distiller: Distiller, accelerator: Any, **schedule: Any):
         super().__init__(distiller, autocast=accelerator.autocast, **schedule)
         self._accelerator = accelerator
         self.attach()

@@ -213,8 +213,8 @@ def _apart(loader: Iterable[Any]) -> Iterable[Any]:
     """Returns a loader of the same images whose use leaves the loop's own iteration alone."""
     # accelerate's loaders count their epochs, and tell the accelerator which one is in use.
     loader = getattr(loader, "base_dataloader", loader)
-    if isinstance(loader, DataLoader) and loader.persistent_workers:
-        loader = copy.copy(loader)
-        # torch keeps the one iterator of persistent workers here; the loop may be using it.
-        loader._iterator = None
-    return loader
+    if not isinstance(loader, DataLoader) or not loader.persistent_workers:
+        return loader
+    apart = copy.copy(loader)
+    apart._iterator = None  # torch keeps the one iterator of persistent workers here
+    return apart

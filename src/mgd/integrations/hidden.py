@@ -1,4 +1,4 @@
-"""Hidden parameters: a network trains them, moves them and shows them to DDP, but never saves them."""
+"""Hidden parameters: optimizer, DDP and device moves find them in a network; checkpoints do not."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -18,7 +18,7 @@ _PACKAGE = "lightning.pytorch" if find_spec("lightning") else "pytorch_lightning
 lightning = import_extra(_PACKAGE, "lightning", "mgd.integrations.lightning")
 
 
-class MatchingGuided(lightning.Callback):  # type: ignore[misc, name-defined]  # imported by name
+class MatchingGuided(lightning.Callback):  # type: ignore[name-defined]  # imported by name
     """Adds the teacher's part to the loss of each `training_step`, and keeps the matching.
 
     The module's code stays as it is: its `training_step` calls the student once and returns the

@@ -13,7 +13,7 @@ from mgd.method.matcher import MatchingReport
 task = import_extra("timm.task", "timm", "mgd.integrations.timm")
 
 
-class MatchingGuidedTask(task.ClassificationTask):  # type: ignore[misc, name-defined]  # as above
+class MatchingGuidedTask(task.ClassificationTask):  # type: ignore[name-defined]  # imported by name
     """A task of timm: classification with the teacher's part of the loss.
 
     It stands beside timm's own `LogitDistillationTask` and `FeatureDistillationTask`, and loops,
@@ -77,19 +77,8 @@ class MatchingGuidedTask(task.ClassificationTask):  # type: ignore[misc, name-de
         terms = {name: term.mean() for name, term in distilled.terms.items()}
         return {**result, **parts, **terms, "loss": result["loss"] + teachers}
 
-    def compile(self, *words: Any, **named: Any) -> nn.Module:
-        """Refuses: a compiled student cannot be followed.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(
-            "MatchingGuidedTask does not compile its student; compile the teacher by itself "
-            "(`teacher.compile()`), or train with `mgd distill --compile`"
-        )
-
     def get_clip_parameters(self, exclude_head: bool = False) -> list[nn.Parameter]:
-        """Returns the parameters for clipping: without the head, the student's last two are left out.
+        """Returns the parameters for clipping; the head are the student's last two, as in timm.
 
         Args:
             exclude_head: Whether to leave out the head.

@@ -1,6 +1,6 @@
 """transformers: a mix-in for the Trainer, which guides the model that it trains."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,14 @@ class MatchingGuided:
         InputError: As `Guided`; for another model than the student, or arguments that cannot work.
     """
 
+    # Of the Trainer.
+    accelerator: Any
+    add_callback: Callable[[Any], None]
+    args: Any
+    compute_loss_func: Any
+    current_gradient_accumulation_steps: int
+    model_accepts_loss_kwargs: bool
+
     def __init__(
         self,
         model: nn.Module | None = None,
@@ -61,7 +69,8 @@ class MatchingGuided:
             distiller, autocast=lambda: self.accelerator.autocast(), **(schedule or {})
         )
         self.guided.attach()
-        super().__init__(model=distiller.student, args=args, **options)
+        trainer: Any = super()
+        trainer.__init__(model=distiller.student, args=args, **options)
         self.add_callback(_Matching(self.guided))
 
     def compute_loss(
@@ -77,7 +86,8 @@ class MatchingGuided:
             model, inputs, return_outputs, num_items_in_batch: As in the Trainer.
         """
         labels = find_labels(inputs)
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        trainer: Any = super()
+        loss, outputs = trainer.compute_loss(model, inputs, True, num_items_in_batch)
         if model.training and torch.is_grad_enabled():
             teachers = self.guided.loss(labels).loss.mean()
             loss = loss + teachers / self._accumulated(num_items_in_batch)
@@ -91,7 +101,9 @@ class MatchingGuided:
             is_scaled = takes_count or self.compute_loss_func is not None
         return self.current_gradient_accumulation_steps if is_scaled else 1
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *more: Any, **named: Any) -> Any:
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *more: Any, **named: Any
+    ) -> Any:
         """Trains; resumed, it goes on with the matching of the checkpoint.
 
         Args:
@@ -106,10 +118,11 @@ class MatchingGuided:
             folder = transformers.trainer_utils.get_last_checkpoint(self.args.output_dir)
         if folder:
             self.guided.load_state_dict(_read(Path(folder) / FILE))
-        return super().train(resume_from_checkpoint, *more, **named)
+        trainer: Any = super()
+        return trainer.train(resume_from_checkpoint, *more, **named)
 
 
-class _Matching(transformers.TrainerCallback):  # type: ignore[misc, name-defined]  # imported by name
+class _Matching(transformers.TrainerCallback):  # type: ignore[name-defined]  # imported by name
     """Updates the matching before epochs, and saves it beside the Trainer's checkpoint."""
 
     def __init__(self, guided: Guided):
@@ -138,15 +151,13 @@ def _check_arguments(args: Any) -> None:
         raise InputError(
             "ddp_find_unused_parameters=True would leave out what the points train; leave it out"
         )
-    if args.torch_compile:
-        raise InputError("torch_compile=True: a compiled student cannot be followed; leave it out")
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(
-            f"'{path}' does not exist: the checkpoint was saved without a teacher; load its weights "
-            "into the student, and start without `resume_from_checkpoint`"
+            f"'{path}' does not exist: the checkpoint was saved without a teacher; load its "
+            "weights into the student, and start without `resume_from_checkpoint`"
         )
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state

@@ -14,6 +14,7 @@ from mgd.inside import IMAGE_KEYS, described, find_images
 from mgd.method.distiller import Distiller
 from mgd.method.matcher import MatchingReport
 
+
 @dataclass(frozen=True)
 class RematchSchedule:
     """Says before which epochs the matching is solved again.
