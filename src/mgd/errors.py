@@ -28,7 +28,7 @@ class RunError(RuntimeError):
     exit_code = 1
 
 
-class MissingPackage(InputError, ImportError):
+class MissingPackageError(InputError, ImportError):
     """A package is not installed that only an extra of this one brings."""
 
 
@@ -41,12 +41,12 @@ def import_extra(package: str, extra: str, user: str) -> Any:
         user: What needs it, for the message.
 
     Raises:
-        MissingPackage: If it is not installed; an `InputError`, and an `ImportError` as well.
+        MissingPackageError: If it is not installed; an `InputError`, and an `ImportError` as well.
     """
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise MissingPackage(
+        raise MissingPackageError(
             f"{user} needs the package {package}; "
             f"pip install 'matching-guided-distillation[{extra}]'"
         ) from error

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from plain_loop import digits, join, loader, matchings
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import mgd
-from mgd.errors import MissingPackage, import_extra
+from mgd.errors import MissingPackageError, import_extra
 from mgd.integrations import Guided
 
 LIBRARIES = ("lightning", "pytorch_lightning", "accelerate", "transformers", "timm")
@@ -58,7 +59,7 @@ def test_a_missing_library_is_told_with_its_extra(module, package, extra, monkey
 
 
 def test_a_missing_package_is_an_error_of_both_kinds():
-    with pytest.raises(MissingPackage) as found:
+    with pytest.raises(MissingPackageError) as found:
         import_extra("no_such_package", "extra", "this")
     assert isinstance(found.value, mgd.InputError)
 
@@ -81,13 +82,60 @@ def test_every_call_is_compared_once(guided):
         guided.loss()
 
 
-@pytest.mark.parametrize("how", ["eval", "no_grad", "detached"])
+def test_a_student_with_frozen_statistics_is_followed_too(guided):
+    before = guided.student.bn1.running_mean.clone()
+    guided.student.eval()(digits()[0][:8])
+    guided.loss().loss.mean().backward()
+    assert guided.student.bn1.weight.grad.any()
+    assert torch.equal(guided.student.bn1.running_mean, before)
+
+
+class Checkpointed(nn.Module):
+    """Keeps no activations of its layers for the backward pass."""
+
+    def __init__(self, width, reentrant):
+        super().__init__()
+        layers = [nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        self.body, self.head = nn.Sequential(*layers), nn.Linear(width, 10)
+        self.reentrant = reentrant
+
+    def forward(self, images):
+        if self.reentrant is None:
+            features = self.body(images)
+        else:
+            images = images.clone().requires_grad_(self.reentrant)
+            features = checkpoint(self.body, images, use_reentrant=self.reentrant)
+        return self.head(features.mean((2, 3)))
+
+
+def checkpointed(reentrant):
+    networks = Checkpointed(8, None), Checkpointed(4, reentrant)
+    guided = Guided(join(lambda: networks, points=[("body.2", "body.2")]))
+    guided.attach()
+    return guided
+
+
+def test_checkpointed_activations_train_alike():
+    gradients = []
+    for reentrant in (None, False):
+        guided = checkpointed(reentrant)
+        (call(guided) + guided.loss().loss.mean()).backward()
+        gradients.append([each.grad for each in guided.student.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+def test_activations_that_are_hidden_by_reentrant_checkpoints_are_refused():
+    guided = checkpointed(True)
+    call(guided)
+    with pytest.raises(mgd.InputError, match="use_reentrant=False"):
+        guided.loss()
+
+
+@pytest.mark.parametrize("how", ["no_grad", "inference", "detached"])
 def test_other_calls_are_not_followed(guided, how):
     images = digits()[0][:8]
-    if how == "eval":
-        guided.student.eval()(images)
-    elif how == "no_grad":
-        with torch.no_grad():
+    if how != "detached":
+        with torch.no_grad() if how == "no_grad" else torch.inference_mode():
             guided.student.train()(images)
     else:
         guided.detach()

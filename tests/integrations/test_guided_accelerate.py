@@ -14,12 +14,17 @@ from safetensors.torch import load_file  # noqa: E402
 from mgd.integrations.accelerate import MatchingGuided  # noqa: E402  # where it is installed
 
 
-@pytest.fixture(autouse=True)
-def _fresh():
+def forget():
     """accelerate keeps its settings in the process."""
-    yield
     accelerate.state.AcceleratorState._reset_state(True)
     accelerate.state.GradientState._reset_state()
+
+
+@pytest.fixture(autouse=True)
+def _fresh():
+    forget()
+    yield
+    forget()
 
 
 def train(distiller, batches=None, every=1, begin=0, end=EPOCHS, save=None, load=None, **options):

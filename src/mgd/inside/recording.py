@@ -19,7 +19,7 @@ class Call(NamedTuple):
 
 
 class CallRecorder:
-    """Keeps the last training call of a tapped network: in training mode, with gradients.
+    """Keeps the last training call of a tapped network: one that computes gradients.
 
     A pair of hooks around the network does it. Calls of a copy are not recorded.
 
@@ -65,7 +65,7 @@ class CallRecorder:
         Raises:
             InputError: If it is a replica of DataParallel, or gets no images.
         """
-        if not (network.training and torch.is_grad_enabled()):
+        if not torch.is_grad_enabled():
             return
         if network is not self.tapped.network:
             raise InputError(

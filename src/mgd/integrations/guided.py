@@ -23,7 +23,7 @@ class Guided:
     """Guides a student that the loop of another library trains.
 
     The student stays that loop's model: its optimizer, its DDP, its checkpoints. From `attach` to
-    `detach` its calls in training mode are followed by hooks, and it lends its list of parameters
+    `detach` its calls with gradients are followed by hooks, and it lends its list of parameters
     to the layers that the points train beside it. `loss` then compares the last call with the
     teacher. The student's `state_dict()` stays that of the student alone; the matching and the
     layers of the points are in `state_dict()` of this object, and the teacher is nowhere.
@@ -129,7 +129,7 @@ class Guided:
             raise InputError(
                 f"no optimizer has {missing[0]}, which the distillation trains beside the student; "
                 "make the optimizer of all the student's parameters, and after the student is "
-                "guided"
+                "guided (FSDP and DeepSpeed put other parameters in its place: use DDP)"
             )
 
     def begin_epoch(self, epoch: int, loader: Iterable[Any]) -> list[MatchingReport]:
@@ -164,13 +164,20 @@ class Guided:
                 kd="dkd" looks at them.
 
         Raises:
-            InputError: If the student was not called since, in training mode and with gradients.
+            InputError: If the student was not called since, with gradients, or if its features
+                have none.
         """
         call = self._recorder.take() if self._recorder is not None else None
         if call is None:
             raise InputError(
                 "the student was not called since the last loss: `attach` first, then call the "
-                "student in training mode, with gradients, once before each `loss`"
+                "student, with gradients, once before each `loss`"
+            )
+        if call.features and not any(features.requires_grad for features in call.features):
+            raise InputError(
+                "no feature of the student has a gradient, so that the teacher could not train it; "
+                "unfreeze it, and where it checkpoints activations, do so with "
+                "`use_reentrant=False`"
             )
         self._follow(call.images.device)
         term = self.distiller.learner.logit_term

@@ -88,7 +88,7 @@ class MatchingGuided:
         labels = find_labels(inputs)
         trainer: Any = super()
         loss, outputs = trainer.compute_loss(model, inputs, True, num_items_in_batch)
-        if model.training and torch.is_grad_enabled():
+        if torch.is_grad_enabled():
             teachers = self.guided.loss(labels).loss.mean()
             loss = loss + teachers / self._accumulated(num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
