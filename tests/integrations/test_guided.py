@@ -82,6 +82,14 @@ def test_every_call_is_compared_once(guided):
         guided.loss()
 
 
+def test_the_norms_of_the_points_are_in_training_mode(guided):
+    guided.distiller.eval()
+    before = guided.distiller.points[0].norm.running_mean.clone()
+    call(guided)
+    guided.loss()
+    assert not torch.equal(guided.distiller.points[0].norm.running_mean, before)
+
+
 def test_a_student_with_frozen_statistics_is_followed_too(guided):
     before = guided.student.bn1.running_mean.clone()
     guided.student.eval()(digits()[0][:8])
@@ -103,18 +111,21 @@ class Checkpointed(nn.Module):
         if self.reentrant is None:
             features = self.body(images)
         else:
-            images = images.clone().requires_grad_(self.reentrant)
+            images = images + torch.zeros((), requires_grad=True)
             features = checkpoint(self.body, images, use_reentrant=self.reentrant)
         return self.head(features.mean((2, 3)))
 
 
 def checkpointed(reentrant):
-    networks = Checkpointed(8, None), Checkpointed(4, reentrant)
-    guided = Guided(join(lambda: networks, points=[("body.2", "body.2")]))
+    def networks():
+        return Checkpointed(8, None), Checkpointed(4, reentrant)
+
+    guided = Guided(join(networks, points=[("body.2", "body.2")]))
     guided.attach()
     return guided
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # to be expected
 def test_checkpointed_activations_train_alike():
     gradients = []
     for reentrant in (None, False):
@@ -124,6 +135,7 @@ def test_checkpointed_activations_train_alike():
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # to be expected
 def test_activations_that_are_hidden_by_reentrant_checkpoints_are_refused():
     guided = checkpointed(True)
     call(guided)
