@@ -108,7 +108,8 @@ class MatchingGuided:
 
         Args:
             resume_from_checkpoint: A folder, or True for the last one.
-            *more, **named: As in the Trainer.
+            *more: As in the Trainer.
+            **named: As in the Trainer.
 
         Raises:
             InputError: If the folder has no matching, or one of other points.
