@@ -33,6 +33,7 @@ ROOMS = (
     "engine.predict",
     "engine.compare",
     "report",
+    "integrations",
     "cli",
 )
 MAY = {
@@ -44,6 +45,7 @@ MAY = {
     "data": {"errors", "ranks", "views"},
     "runfolder": {"errors"},
     "report": {"errors", "runfolder"},
+    "integrations": {"errors", "tensors", "inside", "method"},  # the library, not the engine
 }
 """Rooms beside the stairs: what these may import, and nothing else."""
 ALONE = {f"tensors.{name}" for name in ("distance", "assignment", "reducers", "margin", "losses")}

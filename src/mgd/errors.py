@@ -28,6 +28,10 @@ class RunError(RuntimeError):
     exit_code = 1
 
 
+class MissingPackageError(InputError, ImportError):
+    """A package is not installed that only an extra of this one brings."""
+
+
 def import_extra(package: str, extra: str, user: str) -> Any:
     """Imports a package that only an extra of this one installs.
 
@@ -37,12 +41,12 @@ def import_extra(package: str, extra: str, user: str) -> Any:
         user: What needs it, for the message.
 
     Raises:
-        InputError: If it is not installed.
+        MissingPackageError: If it is not installed; an `InputError`, and an `ImportError` as well.
     """
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise InputError(
+        raise MissingPackageError(
             f"{user} needs the package {package}; "
             f"pip install 'matching-guided-distillation[{extra}]'"
         ) from error

@@ -1,5 +1,6 @@
 """Looking inside a network that is never edited: where to tap it, and what a tap reads."""
 
+from mgd.inside.batches import IMAGE_KEYS, described, find_images, find_labels
 from mgd.inside.discovery import MAX_POINTS, discover_points, resolve_points
 from mgd.inside.modes import AsGiven, evaluating
 from mgd.inside.outputs import logits_of
@@ -10,19 +11,25 @@ from mgd.inside.points import (
     points_from_plain,
     points_to_plain,
 )
+from mgd.inside.recording import CallRecorder
 from mgd.inside.tap import Tap, find_module, is_activation
 from mgd.inside.tapped import TappedModel
 
 __all__ = [
+    "IMAGE_KEYS",
     "MAX_POINTS",
     "AsGiven",
+    "CallRecorder",
     "PairLike",
     "PointList",
     "PointPair",
     "Tap",
     "TappedModel",
+    "described",
     "discover_points",
     "evaluating",
+    "find_images",
+    "find_labels",
     "find_module",
     "is_activation",
     "logits_of",

@@ -79,11 +79,35 @@ class TappedModel(nn.Module):
         """
         frame: Frame = {}
         output = self._run(images, frame)
+        return self.features(images, frame), output
+
+    def features(self, images: Tensor, frame: Frame) -> tuple[Tensor, ...]:
+        """Returns the features of each tap, (B, C, H, W) each, from what the taps read.
+
+        Args:
+            images: (B, C, H, W), that the network was called with.
+            frame: From `stop_reading`.
+
+        Raises:
+            TapError: If a tap did not fire or read no tensor.
+        """
         size = (images.shape[-2], images.shape[-1])
-        features = tuple(
+        return tuple(
             tap.read(_captured(frame, number, tap), size) for number, tap in enumerate(self.taps)
         )
-        return features, output
+
+    def start_reading(self) -> bool:
+        """Has the taps read a call of the network that is not made by this object.
+
+        Returns:
+            Whether reading started; it did not in a forward of this object, which reads already.
+        """
+        frame: Frame = {}
+        return self._frames.setdefault(_frame_key(), frame) is frame
+
+    def stop_reading(self) -> Frame:
+        """Returns what the taps have read since `start_reading`."""
+        return self._frames.pop(_frame_key())
 
     def _run(self, images: Tensor, frame: Frame) -> Any:
         key = _frame_key()

@@ -102,6 +102,25 @@ class Learner(nn.Module):
             InputError: As `LogitTerm.loss`.
         """
         features, output = self.run_student(images)
+        return self.compare(features, output, labels, guidance)
+
+    def compare(
+        self,
+        features: tuple[Tensor, ...],
+        output: Any,
+        labels: Tensor | None,
+        guidance: Guidance,
+    ) -> Distilled:
+        """Compares what the student gave, in whoever's call, with what the teacher gave.
+
+        Args:
+            features: As the student's taps read them.
+            output: The student's, as it returns it.
+            labels, guidance: As `forward` takes them.
+
+        Raises:
+            InputError: As `LogitTerm.loss`.
+        """
         if guidance.track:
             self.observe(features, guidance.kept)
         losses = [
@@ -110,15 +129,16 @@ class Learner(nn.Module):
                 self.points, features, guidance.handed_out(), strict=True
             )
         ]
-        kd_loss = torch.zeros(len(images), device=images.device)
         if self.logit_term.weight:
             kd_loss = self.logit_term.loss(output, guidance.output, labels)
+        else:
+            kd_loss = torch.zeros_like(losses[0])  # a distiller without KD has points
         unweighted = [kd_loss, *losses] if self.logit_term.weight else losses
         terms = {
             name: weight * loss
             for (name, weight), loss in zip(self.term_weights.items(), unweighted, strict=True)
         }
-        point_losses = torch.stack(losses, dim=1) if losses else kd_loss.new_empty(len(images), 0)
+        point_losses = torch.stack(losses, dim=1) if losses else kd_loss.new_empty(len(kd_loss), 0)
         total = torch.stack(list(terms.values())).sum(0)
         return Distilled(total, terms, output, point_losses, kd_loss)
 

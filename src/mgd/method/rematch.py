@@ -1,7 +1,7 @@
 """Update the matching from training images, on a schedule."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +10,9 @@ from torch import Tensor
 
 from mgd import ranks
 from mgd.errors import InputError
+from mgd.inside import IMAGE_KEYS, described, find_images
 from mgd.method.distiller import Distiller
 from mgd.method.matcher import MatchingReport
-
-IMAGE_KEYS = ("image", "images", "pixel_values", "x")
-"""Under the first of these that is there, a batch that is a mapping has its images."""
 
 
 @dataclass(frozen=True)
@@ -111,19 +109,14 @@ def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _images_in(batch: Any) -> Tensor:
-    found, what = batch, f"a {type(batch).__name__}"
-    if isinstance(batch, Mapping):
-        found = next((batch[key] for key in IMAGE_KEYS if key in batch), None)
-        what += f" with {', '.join(map(str, batch))}"
-    elif isinstance(batch, (tuple, list)):
-        found = batch[0] if batch else None
-        what += f" that starts with a {type(found).__name__}"
-    if not isinstance(found, Tensor):
+    images = find_images(batch)
+    if images is None:
         raise InputError(
-            f"update_matching: the loader gives {what}; needed are batches of images, tuples that "
-            f"start with them, or mappings that have them under {', '.join(IMAGE_KEYS)}"
+            f"update_matching: the loader gives {described(batch)}; needed are batches of images, "
+            "tuples that start with them, or mappings that have them under "
+            f"{', '.join(IMAGE_KEYS)}"
         )
-    return found
+    return images
 
 
 def _share_of_this_rank(images: int) -> int:
