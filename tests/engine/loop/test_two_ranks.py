@@ -174,11 +174,11 @@ def track(fabric, config):
     def cut(patch):
         steps = []
 
-        def step(self, batch, size, labelled):
+        def step(self, batches, size, labelled):
             steps.append(1)
             if len(steps) == 6:
                 raise CutError
-            STEP(self, batch, size, labelled)
+            STEP(self, batches, size, labelled)
 
         patch.setattr(Trainer, "_step", step)
 

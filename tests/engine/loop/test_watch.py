@@ -85,8 +85,8 @@ def test_before_the_first_checkpoint_there_is_none_to_name(fast_distillation, mo
 def test_weights_that_are_no_numbers_are_never_saved(fast_run, monkeypatch):
     """As after an update too large for float32, which loss and gradient did not show."""
 
-    def step(self, batch, size, labelled):
-        STEP(self, batch, size, labelled)
+    def step(self, batches, size, labelled):
+        STEP(self, batches, size, labelled)
         if self.progress.epoch == 1:
             next(self.task.student.buffers()).fill_(math.inf)
 
@@ -103,12 +103,12 @@ def without(steps):
     """Returns a step that, at some numbers, only moves the schedule on."""
     calls = []
 
-    def step(self, batch, size, labelled):
+    def step(self, batches, size, labelled):
         calls.append(1)
         if len(calls) in steps:
-            self.scheduler.step()
+            self.updates.scheduler.step()
         else:
-            STEP(self, batch, size, labelled)
+            STEP(self, batches, size, labelled)
 
     return step
 
@@ -191,12 +191,12 @@ def test_stopping_costs_no_wait_for_the_device(fast_distillation, monkeypatch):
         )
     counts = []
 
-    def step(self, batch, size, labelled):
+    def step(self, batches, size, labelled):
         before = len(numbers)
         self.watch.before_forward()
         self.watch.is_spoiled(0, 1, torch.ones(len(self.task.terms), 2))
         counts.append(len(numbers) - before)
-        STEP(self, batch, size, labelled)
+        STEP(self, batches, size, labelled)
 
     monkeypatch.setattr(Trainer, "_step", step)
     train(fast_distillation.replace(epochs=1))

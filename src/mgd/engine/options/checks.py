@@ -71,7 +71,34 @@ def check_teacher_is_used(config: DistillationConfig, given: Collection[str]) ->
         )
 
 
+def check_schedule_is_used(config: ScheduleConfig, given: Collection[str]) -> None:
+    """Checks that no option of the optimizer was given that the chosen one does not have.
+
+    Args:
+        config: Of a run that trains.
+        given: Names of the options that the user wrote.
+
+    Raises:
+        InputError: For the first such option.
+    """
+    if config.opt != "sgd" and "momentum" in given:
+        raise InputError(
+            f"`momentum` (={config.momentum}) has no effect with `opt={config.opt}`, which has its "
+            "own; leave it out, or use `opt=sgd`"
+        )
+    if not config.model_ema and "model_ema_decay" in given:
+        raise InputError(
+            f"`model_ema_decay` (={config.model_ema_decay}) has no effect without `model_ema`; "
+            "give both or none"
+        )
+
+
 def _schedule(schedule: ScheduleConfig) -> Iterator[str]:
+    if schedule.patience and schedule.keep_epoch == "last":
+        yield (
+            f"`patience` (={schedule.patience}) has no effect with `keep_epoch=last`, where no "
+            "accuracy chooses the epoch; leave one of the two out"
+        )
     if schedule.start_epoch >= schedule.total_epochs:
         yield (
             f"`start_epoch` (={schedule.start_epoch}) leaves nothing to train: epochs count from "
