@@ -3,8 +3,9 @@
 What only the machine can tell (which GPUs are visible) is checked in `engine.runtime.devices`.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from mgd.engine.options.data import DataConfig
@@ -91,6 +92,25 @@ def check_schedule_is_used(config: ScheduleConfig, given: Collection[str]) -> No
             f"`model_ema_decay` (={config.model_ema_decay}) has no effect without `model_ema`; "
             "give both or none"
         )
+
+
+def check_learning_rate(*layers: Mapping[str, Any]) -> None:
+    """Checks that no optimizer takes over a learning rate that was meant for another one.
+
+    Args:
+        layers: Options by name, as recipe, file and command line give them; the later ones win.
+
+    Raises:
+        InputError: If one names another optimizer and no rate, where an earlier one has a rate.
+    """
+    opt, rate = ScheduleConfig().opt, None
+    for layer in layers:
+        if "learning_rate" not in layer and rate is not None and layer.get("opt", opt) != opt:
+            raise InputError(
+                f"`opt={layer['opt']}` needs a learning rate of its own: the one given elsewhere "
+                f"({rate}) is for {opt}; give `learning_rate` as well"
+            )
+        opt, rate = layer.get("opt", opt), layer.get("learning_rate", rate)
 
 
 def _schedule(schedule: ScheduleConfig) -> Iterator[str]:
