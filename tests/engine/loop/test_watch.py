@@ -140,6 +140,19 @@ def test_a_skipped_step_leaves_no_trace(fast_distillation, monkeypatch, caplog, 
     assert all(math.isfinite(record.losses["loss"]) for record in records)
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_a_bad_batch_spoils_the_whole_step_that_it_is_part_of(fast_distillation, monkeypatch):
+    """Two batches a step: the first batch is in step 1, the tenth in step 5."""
+    config = fast_distillation.replace(
+        train_images=60, grad_accum_steps=2, clip_grad_norm=1.0, model_ema=True
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", without({1, 5}))
+        expected = saved_by(config.replace(experiment="left-out"))
+    spoil(monkeypatch, {1, 10}, infinite_term)
+    assert saved_by(config.replace(experiment="run", on_nan="skip")) == expected
+
+
 class CutError(Exception):
     pass
 
