@@ -23,9 +23,7 @@ PLAIN = {"momentum": 0.0, "wd": 0.0, "learning_rate": 1.0}
 def a_task():
     """A network without BatchNorm, so that an image's gradient does not depend on its batch."""
     torch.manual_seed(1)
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3)
-    )
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
     student = Classifier("tiny", network, VIEW, "random weights", "")
     return SupervisedTask(Classifiers(student, None, ("a", "b", "c")))
 

@@ -65,7 +65,7 @@ def test_a_recipe_is_printed_as_a_file_of_options(name, tmp_path, capsys):
 
 
 def test_an_unknown_recipe_is_told_those_there_are():
-    with pytest.raises(InputError, match="invalid choice: 'pateint'.*finetune.*paper.*patient"):
+    with pytest.raises(InputError, match=r"invalid choice: 'pateint'.*finetune.*paper.*patient"):
         read("--recipe", "pateint")
 
 

@@ -44,9 +44,9 @@ class AveragedWeights(LastWeights):
     """The exponential moving average of the student's weights and BatchNorm statistics.
 
     `mean <- d mean + (1 - d) weights` after every step, where `d` is the smaller of `decay` and
-    `(1 + t) / (10 + t)` in step t, from 1: the mean is over the last ninth of the steps so far, until
-    `decay` limits it. The statistics are averaged as the weights are, so that they fit them. Other
-    buffers may be anything, an attention mask with infinite values for instance, and stay as they are.
+    `(1 + t) / (10 + t)` in step t, from 1: the mean is mostly over the last ninth of the steps so
+    far, until `decay` limits it. The statistics are averaged as the weights are, so that they fit
+    them. Other buffers may be anything, such as an attention mask with infinite values, and stay.
 
     The mean is kept beside the network, and no second network is made as torch's `AveragedModel`
     does: a student in training has hooks, compiled modules, perhaps weights that cannot be copied.

@@ -78,10 +78,7 @@ def save_weights(network: nn.Module, path: Path, metadata: Metadata) -> None:
 
 def _save_plain(state: Mapping[str, Tensor], path: Path, metadata: Metadata) -> None:
     # Copies, since safetensors refuses tied weights that share memory.
-    weights = {
-        name: value.detach().cpu().clone().contiguous()
-        for name, value in state.items()
-    }
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     content = _with_sorted_metadata(save(weights, {"format": "pt", KEY: metadata.to_json()}))
     write_whole(path, lambda file: file.write(content))
 

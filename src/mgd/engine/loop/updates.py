@@ -18,7 +18,8 @@ from mgd.engine.tasks.task import Task
 class Updates:
     """Adds up the gradient of a step, limits it, updates the weights, and moves the schedule on.
 
-    A step calls `begin`, then `backward` for each of its batches inside `batch`, and `step` or `skip`.
+    A step calls `begin`, then `backward` for each of its batches inside `batch`, and at the end
+    `step` or `skip`.
 
     Args:
         fabric: Launched.

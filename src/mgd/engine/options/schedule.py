@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 from mgd.engine.options.option import COMMANDS, TRAINING, Command, Group, Switch, option
 from mgd.runfolder import names
 
-
 LEARNING_RATES = {"sgd": 0.1, "adamw": 0.001}
 """Of each optimizer, where none is given."""
 

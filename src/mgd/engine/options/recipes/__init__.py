@@ -1,6 +1,7 @@
 """Recipes: options that go together, one YAML file each, by name.
 
-A file has the form that `-c` takes. It may hold options of the teacher: `mgd train` leaves them out.
+A file has the form that `-c` takes. It may hold options of the teacher, which `mgd train` leaves
+out.
 """
 
 from pathlib import Path
