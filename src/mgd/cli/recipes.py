@@ -12,8 +12,10 @@ from mgd.engine.options.recipes import RECIPES
 class _ShowRecipe(argparse.Action):
     """Prints a recipe, in the form that `-c` takes."""
 
-    def __call__(self, parser: argparse.ArgumentParser, space: Any, name: Any, *rest: Any) -> None:
-        print(RECIPES[name].read_text(), end="")
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, *rest: Any
+    ) -> None:
+        print(RECIPES[values].read_text(), end="")
         parser.exit()
 
 

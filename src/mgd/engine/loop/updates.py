@@ -49,7 +49,8 @@ class Updates:
         """
         if is_last or not ranks.are_several():  # Fabric minds the question where there is one rank
             return nullcontext()
-        return self._fabric.no_backward_sync(self._task.wrapped)
+        wrapped = self._task.wrapped
+        return self._fabric.no_backward_sync(wrapped)  # type: ignore[arg-type]  # Fabric made it
 
     def backward(self, terms: Tensor, images: int) -> None:
         """Adds a batch to the gradient of the step's loss, which is a mean over all its images.
