@@ -19,6 +19,9 @@ from a terminal. `mgd COMMAND --help` shows the common options on one screen, an
   without the dashes. A flag on the command line wins over the file. A run's `args.yaml` is such a
   file: `mgd distill -c runs/x/args.yaml --experiment again` makes the run once more, and `DATA` may
   be left out. Code that a file names as a network runs only if the command line names it too.
+- `--recipe NAME` sets options that go together, from a file of the package, and `--show-recipe
+  NAME` prints it. A `-c` file wins over the recipe, and a flag over both. `args.yaml` keeps the
+  values.
 - A run that goes on with other options by `--resume` says which. Its folder keeps the earlier ones
   as `args-until-epoch-E-step-S.yaml`, which `-c` takes as well.
 - `mgd train` has no teacher. It accepts the options of `mgd distill`, as the original

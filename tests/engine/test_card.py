@@ -100,6 +100,15 @@ def distilled(tmp_path_factory):
     return folder, (folder / "MODEL_CARD.md").read_text()
 
 
+def test_averaged_weights_and_an_early_end_are_told():
+    text = card(result=replace(RESULT, stopped_after=7), options={"model-ema": True, "patience": 4})
+    assert "those of the best epoch, number 3, averaged over the steps." in text
+    assert "ended early, after 7 epochs, since the accuracy on the validation images" in text
+    assert "became no better for 4 epochs." in text
+    assert "averaged" not in card()
+    assert "early" not in card()
+
+
 def test_the_figures_are_those_of_the_run(distilled):
     folder, text = distilled
     result = json.loads((folder / "result.json").read_text())

@@ -12,8 +12,10 @@ WORDS = [
     *("distill", "digits", "--size", "8", "--arch", "cifar_resnet8_x0_25", "--teacher"),
     *("cifar_resnet8_x0_5", "--use-pretrained", "0", "--mgd-reducer", "rd", "--mgd-with-kd", "1"),
     *("--mgd-update-freq", "2", "--mgd-images", "40", "--train-images", str(10 * STEPS)),
-    *("-b", "10", "--checkpoint-every", "1", "--tensorboard", "0", "--experiment", "run"),
-    *("--lr", "0.05", "--epochs", str(EPOCHS), "--loss-factor", "1000"),
+    *("-b", "5", "--grad-accum-steps", "2", "--checkpoint-every", "1", "--tensorboard", "0"),
+    *("--experiment", "run", "--epochs", str(EPOCHS), "--loss-factor", "1000"),
+    *("--opt", "adamw", "--lr", "0.005", "--norm-weight-decay", "0", "--bias-weight-decay", "0"),
+    *("--clip-grad-norm", "5", "--model-ema", "--patience", "50"),
 ]
 KILLS = 20
 KINDS = ("batch", "step", "file", "write")

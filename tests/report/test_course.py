@@ -7,6 +7,7 @@ import pytest
 from reported import POINT, make_run, read_page
 
 from mgd.report import write_report
+from mgd.report.background import each_run
 from mgd.report.groups import group_runs
 from mgd.report.summary import summarize
 from mgd.report.updates import panels_of
@@ -88,3 +89,12 @@ def test_of_an_earlier_run_the_teachers_own_run_tells(tmp_path):
     run = make_run(tmp_path, "kd", 70.0, "kd", 90.0, **options)
     teacher = replace(teacher, result=replace(teacher.result, trained_parameters=2469134))
     assert [each.compression for each in summarize([teacher, run])] == [None, 2.0]
+
+
+def test_a_run_that_ended_early_says_so(tmp_path):
+    """As `--patience` ends one; a run that came to its end has no such line."""
+    early = make_run(tmp_path, "early", 70.0)
+    early = replace(early, result=replace(early.result, stopped_after=2))
+    told = "Ended by --patience after epoch 2: the accuracy was no better."
+    assert told in each_run([early])
+    assert told not in each_run([make_run(tmp_path, "whole", 70.0)])

@@ -84,6 +84,8 @@ def _outcome_lines(outcome: Outcome, data: DataConfig) -> Iterator[str]:
         chosen_on = "held-out images"
         found = agreement(best["top1"], outcome.valid_images)
     yield f"best epoch {best['epoch'] + 1:.0f}, chosen on {chosen_on}: {found}"
+    if outcome.stopped_after is not None:
+        yield f"ended early, after epoch {outcome.stopped_after} (--patience)"
     folders = [name for name in ("valid", "val") if (Path(data.data) / name).is_dir()]
     if (data.holdout or data.label_free) and folders:  # the digits have a test part of their own
         yield f"test: the images of the folder {folders[0]}, which chose nothing"

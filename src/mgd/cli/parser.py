@@ -18,9 +18,16 @@ from mgd.cli.given import (
     warn_of_former_name,
     words,
 )
-from mgd.engine.options.checks import TEACHER_OPTIONS, check_teacher_is_used
+from mgd.cli.recipes import add_recipes, recipe_options
+from mgd.engine.options.checks import (
+    TEACHER_OPTIONS,
+    check_learning_rate,
+    check_schedule_is_used,
+    check_teacher_is_used,
+)
 from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig
-from mgd.engine.options.option import Command, Option, options_of
+from mgd.engine.options.option import TRAINING, Command, Option, options_of
+from mgd.engine.options.schedule import LEARNING_RATES
 from mgd.errors import InputError
 from mgd.models import NAMES
 from mgd.runfolder import names
@@ -108,6 +115,8 @@ class RunParser(Parser):
             default=argparse.SUPPRESS,
             help=f"YAML file, such as a run's {names.ARGS}; flags win",
         )
+        if command in TRAINING:
+            add_recipes(common, everything)
         for group in GROUPS:
             title = (group.__doc__ or "").rstrip(".").lower()
             section = self.add_argument_group(title) if everything else common
@@ -116,7 +125,7 @@ class RunParser(Parser):
                     add_option(section, item, _help(item, command, everything))
 
     def read(self, arguments: Sequence[str]) -> RunConfig:
-        """Parses a command line into a configuration; a `-c` file's options stand before it.
+        """Parses a command line into a configuration; recipe and `-c` file stand before it.
 
         Args:
             arguments: The words behind the command.
@@ -125,16 +134,10 @@ class RunParser(Parser):
             InputError: For an option, value or file that cannot be used.
         """
         given = values = self._parse(arguments)
-        if "config" in given:
-            in_file = options_in(Path(given["config"]), given)
-            # What is on the command line wins, also over a list, to which it would be added.
-            in_file = {
-                name: value
-                for name, value in in_file.items()
-                if name not in given or name == "data"
-            }
-            values = self._parse([*words(in_file), *arguments])
-            values.setdefault("data", str(in_file.get("data") or ""))
+        if given.keys() & {"config", "recipe"}:
+            below = self._below(given)
+            values = self._parse([*words(below), *arguments])
+            values.setdefault("data", str(below.get("data") or ""))
         elif self.command == "evaluate" and is_network(given):
             in_file = images_of_run(Path(given["data"]))
             values = {**self._parse([*words(in_file)]), **given, "student_resume": given["data"]}
@@ -150,10 +153,22 @@ class RunParser(Parser):
             "label_free"
         ):  # nothing else trains the student's last layer
             values.setdefault("mgd_with_kd", 1)
+        if "opt" in values:
+            values.setdefault("learning_rate", LEARNING_RATES[values["opt"]])
         config = RunConfig().replace(**{**_DEFAULTS.get(self.command, {}), **values})
         if not config.output.evaluate:
             self._check_teacher(config, given)
+            check_schedule_is_used(config.schedule, given)
         return config
+
+    def _below(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Returns the options of a recipe and a `-c` file, the file's where both have one."""
+        recipe = recipe_options(given["recipe"], self.command) if "recipe" in given else {}
+        in_file = options_in(Path(given["config"]), given) if "config" in given else {}
+        check_learning_rate(recipe, in_file, given)
+        # What is on the command line wins, also over a list, to which it would be added.
+        found = {**recipe, **in_file}.items()
+        return {name: value for name, value in found if name not in given or name == "data"}
 
     def _parse(self, words: Sequence[str]) -> dict[str, Any]:
         """Returns what was given, by name."""

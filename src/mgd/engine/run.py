@@ -72,6 +72,8 @@ class Outcome:
     """Whether `best` is agreement with the teacher, and no accuracy."""
     student_parameters: int | None = None
     teacher_parameters: int | None = None
+    stopped_after: int | None = None
+    """Epochs that were trained, where `patience` ended the run before its last."""
 
 
 def train(
@@ -199,7 +201,7 @@ def _trainer(
         number = len(pipeline.matching_images)
         return reporter.watch("matching channels")(pipeline.tracked_images(), number)
 
-    num_steps = pipeline.train_batches.num_batches
+    num_steps = config.schedule.steps_of(pipeline.train_batches.num_batches)
     labels_per_class = len(pipeline.splits.train) / len(classifiers.classes)
     chosen, note = choose_logits(config, classifiers.teacher, labels_per_class)
     if note:
@@ -243,7 +245,8 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
     if trainer.fabric.is_global_zero:
         keep_answers(path, pipeline, part, student, teacher, trainer.config.data.data)
     test = student if part == "test" else None
-    parameters = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
+    groups = trainer.updates.optimizer.param_groups
+    parameters = sum(p.numel() for group in groups for p in group["params"])
     seconds = time.perf_counter() - start
     images, best = len(pipeline.splits.valid), trainer.progress.best
     networks = task.classifiers
@@ -251,6 +254,7 @@ def _finish(trainer: Trainer, path: Path, teacher: Scores | None, start: float) 
         *(path, best, test, teacher, parameters, seconds, images, pipeline.is_label_free),
         student_parameters=networks.student.num_parameters,
         teacher_parameters=networks.teacher.num_parameters if networks.teacher else None,
+        stopped_after=trainer.stopped_after,
     )
 
 
@@ -267,5 +271,6 @@ def _result(outcome: Outcome) -> RunResult:
         trained_parameters=outcome.trained_parameters,
         student_parameters=outcome.student_parameters,
         teacher_parameters=outcome.teacher_parameters,
+        stopped_after=outcome.stopped_after,
         seconds=round(outcome.seconds, 2),
     )

@@ -77,6 +77,11 @@ def _run(run: Run) -> str:
             f"<p>Resumed with other options in epoch {change.epoch + 1}, after {change.step} "
             f"steps: {text(changed)}</p>"
         )
+    if run.result is not None and run.result.stopped_after is not None:
+        parts.append(
+            f"<p>Ended by --patience after epoch {run.result.stopped_after}: the accuracy was no "
+            "better.</p>"
+        )
     if run.result is not None:
         rows = [[name, _shown(value)] for name, value in run.result.to_plain().items()]
         result = table(("result", "value"), rows, f"Result of {run.name}", "text")

@@ -186,6 +186,8 @@ class RunResult:
     """Of the student alone; None of a run of an earlier version."""
     teacher_parameters: int | None = None
     """Of the teacher; None without one."""
+    stopped_after: int | None = None
+    """Epochs that were trained, where `--patience` ended the run before its last; else None."""
     seconds: float
     """Duration of the run, with the epochs before it was resumed."""
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mgd.engine.loop.optim import build_optimizer, build_scheduler, lr_factor
+import mgd
+from mgd.engine.loop.optim import build_optimizer, build_scheduler, lr_factor, parameter_groups
 from mgd.engine.options.config import ScheduleConfig
 
 STEPS = 4
@@ -96,3 +97,96 @@ def test_sgd_with_nesterov_follows_its_formula(momentum):
         velocity = momentum * velocity + gradient
         weight -= 0.5 * (gradient + momentum * velocity)
         assert layer.weight.item() == pytest.approx(weight, rel=1e-5)
+
+
+def test_adamw_follows_its_formula():
+    """Loshchilov and Hutter, ICLR 2019, algorithm 2, with the usual betas."""
+    config = ScheduleConfig(opt="adamw", learning_rate=0.01, wd=0.1)
+    layer = nn.Linear(1, 1, bias=False)
+    optimizer = build_optimizer(layer, config)
+    weight, first, second = layer.weight.item(), 0.0, 0.0
+    for step, gradient in enumerate((2.0, -1.0, 0.5), start=1):
+        layer.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        scaled = (first / (1 - 0.9**step)) / (math.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        weight -= 0.01 * (scaled + 0.1 * weight)
+        assert layer.weight.item() == pytest.approx(weight, rel=1e-5)
+
+
+class Layers(nn.Module):
+    """A layer of each kind, one weight tied, one frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.batch = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.layer, self.group = nn.LayerNorm(4), nn.GroupNorm(2, 4)
+        self.head, self.twin = nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
+        self.twin.weight = self.head.weight
+        self.frozen = nn.Linear(4, 4)
+        self.frozen.requires_grad_(False)
+
+
+def decays_of(module, **options):
+    """Returns the weight decay of each parameter by name."""
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    groups = parameter_groups(module, ScheduleConfig(wd=0.5, **options))
+    pairs = [(names[p], group["weight_decay"]) for group in groups for p in group["params"]]
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+NORMS = {f"{name}.{kind}" for name in ("batch", "layer", "group") for kind in ("weight", "bias")}
+ALL = NORMS | {"conv.weight", "conv.bias", "head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    ("options", "free"),
+    [
+        ({}, set()),
+        ({"norm_weight_decay": 0.0}, NORMS),
+        ({"bias_weight_decay": 0.0}, {name for name in ALL if name.endswith("bias")}),
+        (
+            {"norm_weight_decay": 0.0, "bias_weight_decay": 0.0},
+            NORMS | {"conv.bias", "head.bias"},
+        ),
+    ],
+)
+def test_norms_and_biases_have_the_decay_that_is_given_for_them(options, free):
+    assert decays_of(Layers(), **options) == {name: 0.0 if name in free else 0.5 for name in ALL}
+
+
+def test_a_bias_in_a_norm_is_a_bias():
+    found = decays_of(Layers(), norm_weight_decay=0.1, bias_weight_decay=0.2)
+    assert (found["batch.weight"], found["batch.bias"], found["conv.bias"]) == (0.1, 0.2, 0.2)
+
+
+def test_without_them_there_is_one_group_in_the_order_of_the_network():
+    module = Layers()
+    (group,) = parameter_groups(module, ScheduleConfig())
+    expected = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    assert [id(p) for p in group["params"]] == [id(p) for p in expected]
+
+
+def test_the_norms_of_the_points_are_norms():
+    teacher, student = (mgd.create_model(f"cifar_resnet8_x0_{n}", 10) for n in ("5", "25"))
+    pairs = [("layer2.0.relu", "layer2.0.relu")]
+    distiller = mgd.Distiller(teacher, student, torch.randn(2, 3, 8, 8), points=pairs)
+    groups = parameter_groups(distiller.learner, ScheduleConfig(norm_weight_decay=0.0))
+    free = {id(p) for group in groups if not group["weight_decay"] for p in group["params"]}
+    assert {id(p) for p in distiller.points.parameters()} <= free
+
+
+@pytest.mark.parametrize("opt", ["sgd", "adamw"])
+def test_every_group_has_the_rates_of_the_schedule(opt):
+    config = ScheduleConfig(
+        opt=opt, epochs=2, lr_schedule="cosine", norm_weight_decay=0.0, bias_weight_decay=0.0
+    )
+    optimizer = build_optimizer(Layers(), config)
+    scheduler = build_scheduler(optimizer, config, STEPS)
+    rates = reference(config, STEPS)
+    for rate in rates:
+        assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([rate] * 3, rel=1e-12)
+        optimizer.step()
+        scheduler.step()

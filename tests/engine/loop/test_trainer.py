@@ -214,6 +214,23 @@ def test_baselines_resume_with_what_they_learned(fast_distillation, uninterrupte
     check_resume(config, CutAt(1, 2), uninterrupted)
 
 
+UPDATES = {
+    **{"train_images": 50, "batch_size": 10, "grad_accum_steps": 2, "clip_grad_norm": 1.0},
+    **{"norm_weight_decay": 0.0, "bias_weight_decay": 0.0, "model_ema": True},
+    **{"model_ema_decay": 0.9, "patience": 50},
+}
+"""Three steps an epoch, of two, two and one batches."""
+
+
+@pytest.mark.parametrize(
+    "optimizer", [{"opt": "sgd"}, {"opt": "adamw", "learning_rate": 1e-3}], ids=["sgd", "adamw"]
+)
+@pytest.mark.parametrize("cut", [CutAt(0), CutAt(1, 2), CutAt(2, 3)])
+def test_every_way_to_update_the_weights_is_resumed(fast_distillation, optimizer, cut):
+    config = fast_distillation.replace(**UPDATES, **optimizer, checkpoint_every=1)
+    check_resume(config, cut, {})
+
+
 def test_two_cuts_in_one_run(fast_run):
     config = fast_run.replace(epochs=3, print_freq=1, checkpoint_every=1, experiment="run")
     whole = train(config.replace(experiment="whole")).folder
@@ -335,6 +352,11 @@ def test_nothing_left_to_train_is_an_error(fast_run, tmp_path):
         ("mgd_reducer", "sm"),
         ("mgd_with_kd", 0),
         ("batch_size", 5),
+        ("grad_accum_steps", 2),
+        ("opt", "adamw"),
+        ("norm_weight_decay", 0.0),
+        ("bias_weight_decay", 0.0),
+        ("model_ema", True),
     ],
 )
 def test_a_checkpoint_of_another_method_is_refused(fast_distillation, option, value):

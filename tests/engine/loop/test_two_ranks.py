@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from engine.loop.test_trainer import matchings, rows_of
 from engine.loop.test_watch import STEP, no_number_in_one_image, spoil, without
@@ -174,11 +175,11 @@ def track(fabric, config):
     def cut(patch):
         steps = []
 
-        def step(self, batch, size, labelled):
+        def step(self, batches, size, labelled):
             steps.append(1)
             if len(steps) == 6:
                 raise CutError
-            STEP(self, batch, size, labelled)
+            STEP(self, batches, size, labelled)
 
         patch.setattr(Trainer, "_step", step)
 
@@ -195,6 +196,46 @@ def track(fabric, config):
 def images_of(state):
     counts = {name: value for name, value in state["distiller"].items() if "image_count" in name}
     return {float(count) for count in counts.values()}
+
+
+def update(fabric, config):
+    """Trains at once, and in two goes; counts the batches whose gradients no rank waited for."""
+    quiet = []
+    no_sync = DistributedDataParallel.no_sync
+
+    def count(patch):
+        patch.setattr(
+            DistributedDataParallel, "no_sync", lambda self: (quiet.append(1), no_sync(self))[1]
+        )
+
+    def cut(patch):
+        steps = []
+
+        def step(self, batches, size, labelled):
+            steps.append(1)
+            if len(steps) == 5:
+                raise CutError
+            STEP(self, batches, size, labelled)
+
+        patch.setattr(Trainer, "_step", step)
+
+    whole = ends_of(fabric, config.replace(experiment="whole"), count)
+    parted = config.replace(experiment="parted", checkpoint_every=1)
+    with pytest.raises(CutError):
+        ends_of(fabric, parted, cut)
+    fabric.barrier()  # rank 0 has left the folder
+    resumed = ends_of(fabric, parted.replace(resume="auto"), lambda patch: None)
+    return whole, resumed, len(quiet)
+
+
+def test_both_ranks_have_the_same_weights_and_mean_also_when_resumed(two_ranks):
+    """An epoch is three steps, of two, two and one batches."""
+    options = {"train_images": 50, "grad_accum_steps": 2, "model_ema": True, "clip_grad_norm": 1.0}
+    options |= {"opt": "adamw", "learning_rate": 1e-3, "norm_weight_decay": 0.0}
+    whole, resumed, quiet = on_two_ranks(two_ranks.replace(**options), update)
+    assert [end["student"] for end in whole] == [whole[0]["student"]] * 2
+    assert resumed == whole
+    assert quiet == 4  # one batch of each of two steps, in two epochs
 
 
 def test_online_tracking_sees_what_all_ranks_see(two_ranks):

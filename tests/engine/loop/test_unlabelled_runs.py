@@ -99,7 +99,7 @@ def test_a_step_takes_the_teachers_terms_over_all_and_the_labels_over_theirs(
     found = []
     step = Trainer._step
 
-    def spy(self, batch, size, labelled):
+    def spy(self, batches, size, labelled):
         losses = self.task.losses
 
         def kept(images, labels, share):
@@ -109,7 +109,7 @@ def test_a_step_takes_the_teachers_terms_over_all_and_the_labels_over_theirs(
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(self.task, "losses", kept)
-            step(self, batch, size, labelled)
+            step(self, batches, size, labelled)
 
     monkeypatch.setattr(Trainer, "_step", spy)
     train(config.replace(unlabelled=(str(more),), epochs=1, ce_weight=0.5))

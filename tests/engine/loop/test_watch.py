@@ -85,8 +85,8 @@ def test_before_the_first_checkpoint_there_is_none_to_name(fast_distillation, mo
 def test_weights_that_are_no_numbers_are_never_saved(fast_run, monkeypatch):
     """As after an update too large for float32, which loss and gradient did not show."""
 
-    def step(self, batch, size, labelled):
-        STEP(self, batch, size, labelled)
+    def step(self, batches, size, labelled):
+        STEP(self, batches, size, labelled)
         if self.progress.epoch == 1:
             next(self.task.student.buffers()).fill_(math.inf)
 
@@ -103,12 +103,12 @@ def without(steps):
     """Returns a step that, at some numbers, only moves the schedule on."""
     calls = []
 
-    def step(self, batch, size, labelled):
+    def step(self, batches, size, labelled):
         calls.append(1)
         if len(calls) in steps:
-            self.scheduler.step()
+            self.updates.scheduler.step()
         else:
-            STEP(self, batch, size, labelled)
+            STEP(self, batches, size, labelled)
 
     return step
 
@@ -138,6 +138,19 @@ def test_a_skipped_step_leaves_no_trace(fast_distillation, monkeypatch, caplog, 
     records = read_epochs(Path(config.output.output) / "run")
     assert [record.skipped_steps for record in records] == [1, 1]
     assert all(math.isfinite(record.losses["loss"]) for record in records)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_a_bad_batch_spoils_the_whole_step_that_it_is_part_of(fast_distillation, monkeypatch):
+    """Two batches a step: the first batch is in step 1, the tenth in step 5."""
+    config = fast_distillation.replace(
+        train_images=60, grad_accum_steps=2, clip_grad_norm=1.0, model_ema=True
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", without({1, 5}))
+        expected = saved_by(config.replace(experiment="left-out"))
+    spoil(monkeypatch, {1, 10}, infinite_term)
+    assert saved_by(config.replace(experiment="run", on_nan="skip")) == expected
 
 
 class CutError(Exception):
@@ -191,12 +204,12 @@ def test_stopping_costs_no_wait_for_the_device(fast_distillation, monkeypatch):
         )
     counts = []
 
-    def step(self, batch, size, labelled):
+    def step(self, batches, size, labelled):
         before = len(numbers)
         self.watch.before_forward()
         self.watch.is_spoiled(0, 1, torch.ones(len(self.task.terms), 2))
         counts.append(len(numbers) - before)
-        STEP(self, batch, size, labelled)
+        STEP(self, batches, size, labelled)
 
     monkeypatch.setattr(Trainer, "_step", step)
     train(fast_distillation.replace(epochs=1))

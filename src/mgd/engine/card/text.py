@@ -97,7 +97,13 @@ def _figures(facts: Facts) -> Iterator[str]:
     result = facts.result
     chosen = "the last" if facts.keeps_last else "the best"
     if result.best_epoch >= 0:
-        yield f"The weights are those of {chosen} epoch, number {result.best_epoch + 1}."
+        averaged = ", averaged over the steps" if facts.options.get("model-ema") else ""
+        yield f"The weights are those of {chosen} epoch, number {result.best_epoch + 1}{averaged}."
+    if result.stopped_after is not None:
+        yield (
+            f"The training ended early, after {result.stopped_after} epochs, since the accuracy on "
+            f"the validation images became no better for {facts.options['patience']} epochs."
+        )
     yield "\n".join(_table(facts))
     yield " ".join(_explained(facts))
 

@@ -51,14 +51,18 @@ def save_last(state: State, folder: Path) -> None:
 
 
 def save_best(state: State, classifiers: Classifiers, folder: Path) -> None:
-    """Writes the checkpoint of a run's best epoch, and its student by itself.
+    """Writes the checkpoint of a run's best epoch, and the student in it by itself.
+
+    Args:
+        state: Of the run, with the weights that are its result as "student".
+        classifiers: What belongs to them.
+        folder: Of the run.
 
     Raises:
         RunError: If they cannot be written; the old files stay.
     """
     save_checkpoint(state, folder / names.BEST_CHECKPOINT)
-    student = classifiers.student.network
-    save_weights(student, folder / names.STUDENT, classifiers.metadata)
+    _save_plain(state["student"], folder / names.STUDENT, classifiers.metadata)
 
 
 def save_weights(network: nn.Module, path: Path, metadata: Metadata) -> None:
@@ -69,11 +73,12 @@ def save_weights(network: nn.Module, path: Path, metadata: Metadata) -> None:
         path: The safetensors file.
         metadata: What belongs to the weights; it is kept in the same file.
     """
+    _save_plain(network.state_dict(), path, metadata)
+
+
+def _save_plain(state: Mapping[str, Tensor], path: Path, metadata: Metadata) -> None:
     # Copies, since safetensors refuses tied weights that share memory.
-    weights = {
-        name: value.detach().cpu().clone().contiguous()
-        for name, value in network.state_dict().items()
-    }
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
     content = _with_sorted_metadata(save(weights, {"format": "pt", KEY: metadata.to_json()}))
     write_whole(path, lambda file: file.write(content))
 

@@ -2,18 +2,26 @@
 
 import math
 from functools import partial
+from typing import Any
 
 from torch import nn
-from torch.optim import SGD
+from torch.nn.modules.batchnorm import _NormBase  # torch has no public name for Batch- and others
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mgd.engine.options.config import ScheduleConfig
 
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+"""Normalisation layers; `_NormBase` has BatchNorm, SyncBatchNorm and InstanceNorm below it."""
 
-def build_optimizer(module: nn.Module, config: ScheduleConfig) -> SGD:
-    """Builds SGD with Nesterov's momentum over whatever is not frozen."""
+
+def build_optimizer(module: nn.Module, config: ScheduleConfig) -> Optimizer:
+    """Builds SGD with Nesterov's momentum, or AdamW, over whatever is not frozen."""
+    groups = parameter_groups(module, config)
+    if config.opt == "adamw":
+        return AdamW(groups, lr=config.learning_rate, weight_decay=config.wd)
     return SGD(
-        [parameter for parameter in module.parameters() if parameter.requires_grad],
+        groups,
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.wd,
@@ -21,8 +29,31 @@ def build_optimizer(module: nn.Module, config: ScheduleConfig) -> SGD:
     )
 
 
-def build_scheduler(optimizer: SGD, config: ScheduleConfig, steps_per_epoch: int) -> LambdaLR:
-    """Builds the schedule, stepped after every optimizer step; starts at `start_epoch`."""
+def parameter_groups(module: nn.Module, config: ScheduleConfig) -> list[dict[str, Any]]:
+    """Returns the parameters that are trained, in a group for each weight decay that was given.
+
+    As in torchvision's reference training, a bias has the weight decay of biases also in a
+    normalisation layer. Where only `wd` is given there is one group.
+    """
+    groups: dict[str, list[nn.Parameter]] = {"wd": [], "norm": [], "bias": []}
+    decays = {"wd": config.wd, "norm": config.norm_weight_decay, "bias": config.bias_weight_decay}
+    known = set[nn.Parameter]()  # a tied weight is a parameter of several layers
+    for layer in module.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            kinds = {"bias": name == "bias", "norm": isinstance(layer, NORMS), "wd": True}
+            kind = next(k for k, fits in kinds.items() if fits and decays[k] is not None)
+            if parameter.requires_grad and parameter not in known:
+                groups[kind].append(parameter)
+            known.add(parameter)
+    return [
+        {"params": parameters, "weight_decay": decays[kind]}
+        for kind, parameters in groups.items()
+        if parameters
+    ]
+
+
+def build_scheduler(optimizer: Optimizer, config: ScheduleConfig, steps_per_epoch: int) -> LambdaLR:
+    """Builds the schedule of all groups, stepped after every optimizer step, from `start_epoch`."""
     factor = partial(lr_factor, config=config, steps_per_epoch=steps_per_epoch)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]  # LambdaLR asks for it where it does not start at 0

@@ -110,7 +110,7 @@ class Pipeline:
 
         Args:
             batch: From a loader.
-            place: Epoch and step of a batch to train on, which is then mixed as the options say.
+            place: Epoch and number of a batch to train on, which is then mixed as the options say.
         """
         images, labels = (part.to(self.device, non_blocking=True) for part in batch)
         if place is not None:

@@ -13,15 +13,23 @@ class Progress:
     Args:
         epoch: The first epoch, counted from 0.
         keeps_last: Whether each epoch counts as better than those before it.
+        patience: Epochs without a better accuracy after which the run is over; 0: it never is.
     """
 
-    def __init__(self, epoch: int = 0, keeps_last: bool = False):
+    def __init__(self, epoch: int = 0, keeps_last: bool = False, patience: int = 0):
         self.epoch, self.step = epoch, 0
-        self._keeps_last = keeps_last
+        self._keeps_last, self._patience = keeps_last, patience
         self.forget_best()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the accuracy has not become better for as long as the run's patience lasts."""
+        return 0 < self._patience <= self.waited
 
     def forget_best(self) -> None:
         """Makes the next epoch the best."""
+        self.waited = 0
+        """Epochs since the accuracy was last above all those before it."""
         self.best: dict[str, float] = {"epoch": -1, "top1": -1.0, "top5": -1.0}
 
     def end_epoch(self, scores: Scores) -> bool:
@@ -30,6 +38,7 @@ class Progress:
         Args:
             scores: Of the student, on the images that choose the epoch.
         """
+        self.waited = 0 if scores.top1 > self.best["top1"] else self.waited + 1
         # On few images epochs are often equal; the later one has learned from more.
         is_best = self._keeps_last or scores.top1 >= self.best["top1"]
         if is_best:
@@ -38,8 +47,13 @@ class Progress:
         return is_best
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the place and the best epoch."""
-        return {"epoch": self.epoch, "step": self.step, "best": self.best}
+        """Returns the place, the best epoch, and how long none was better."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "best": self.best,
+            "waited": self.waited,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes back to a state.
@@ -49,3 +63,6 @@ class Progress:
         """
         self.epoch, self.step = whole_number(state, "epoch"), whole_number(state, "step")
         self.best = {name: number(state["best"], name) for name in self.best}
+        # Version 0.3.0 did not count them: of equal accuracies the later is the best.
+        since_best = max(0, self.epoch - 1 - int(self.best["epoch"]))
+        self.waited = whole_number({"waited": since_best, **state}, "waited")

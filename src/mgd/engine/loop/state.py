@@ -12,7 +12,10 @@ from mgd.engine.options.config import RunConfig
 from mgd.errors import InputError
 from mgd.runfolder import names
 
-_SAME = ("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-size")
+_SAME = (
+    *("arch", "teacher", "distiller", "mgd-reducer", "mgd-with-kd", "batch-size"),
+    *("grad-accum-steps", "opt", "norm-weight-decay", "bias-weight-decay", "model-ema"),
+)
 """Options that a resumed run must share with the run that was saved."""
 _FREE = {"output", "experiment", "start-epoch", "workers", "print-freq", "checkpoint-every"}
 _FREE |= {"tensorboard", "log", "rank", "dist-url"}
@@ -76,14 +79,14 @@ class RunState:
         if not options["unlabelled"]:
             saved = {name: _called_now(name, value) for name, value in saved.items()}
             options = {name: _called_now(name, value) for name, value in options.items()}
-        for name in _SAME:
-            if saved.get(name) != options[name]:
-                raise InputError(
-                    f"the checkpoint was made with --{name} {saved.get(name)}, not "
-                    f"{options[name]}; give the same, or another --experiment"
-                )
         # A later version may have an option more: the run was made with its default.
         earlier = RunConfig().flat() | {name: saved[name] for name in options if name in saved}
+        for name in _SAME:
+            if earlier[name] != options[name]:
+                raise InputError(
+                    f"the checkpoint was made with --{name} {earlier[name]}, not "
+                    f"{options[name]}; give the same, or another --experiment"
+                )
         json.dumps(earlier)  # raises where a forged file has tensors in the place of options
         changed = [n for n in options if n not in _FREE and earlier[n] != options[n]]
         self.changes = ", ".join(_change(n, earlier[n], options[n]) for n in changed)

@@ -2,13 +2,12 @@
 
 import logging
 import time
-import warnings
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import cast
 
 import torch
 from lightning_fabric import Fabric
-from torch.optim import Optimizer
 
 from mgd import ranks
 from mgd.data.loading import Batch
@@ -17,11 +16,12 @@ from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import begin_gallery
 from mgd.engine.loop.meter import Pace, TermMeter
 from mgd.engine.loop.opening import balance_lines
-from mgd.engine.loop.optim import build_optimizer, build_scheduler, first_lr
+from mgd.engine.loop.optim import first_lr
 from mgd.engine.loop.pipeline import Pipeline, batches_of
 from mgd.engine.loop.progress import Progress
 from mgd.engine.loop.runlog import Reporter, RunLog, epoch_record
 from mgd.engine.loop.state import Owner, RunState
+from mgd.engine.loop.updates import Updates
 from mgd.engine.loop.watch import LossWatch
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import seed_step
@@ -56,23 +56,23 @@ class Trainer:
     ):
         self.fabric, self.config, self.pipeline = fabric, config, pipeline
         self.task, self.reporter = task, reporter
-        self.num_steps = pipeline.train_batches.num_batches
-        optimizer = build_optimizer(task.trained, config.schedule)
-        self.scheduler = build_scheduler(optimizer, config.schedule, self.num_steps)
-        task.setup(fabric)
-        self.optimizer = cast("Optimizer", fabric.setup_optimizers(optimizer))  # one gives one
         schedule = config.schedule
-        self.progress = Progress(schedule.start_epoch, schedule.keep_epoch == "last")
+        self.num_steps = schedule.steps_of(pipeline.train_batches.num_batches)
+        self.updates = Updates(fabric, task, schedule, self.num_steps)
+        self.progress = Progress(
+            schedule.start_epoch, schedule.keep_epoch == "last", schedule.patience
+        )
         # Several ranks would have to agree on a step to stop at; they go on from the last save.
         self.stop = StopSignals(active=fabric.world_size == 1)
         self.meter = TermMeter(task.terms).to(pipeline.device)
         last, scaled = home / names.LAST_CHECKPOINT, config.devices.precision == "fp16"
-        self.watch = LossWatch(task, config.schedule.on_nan, last, scaled)
-        named: dict[str, Owner] = {"optimizer": self.optimizer, "scheduler": self.scheduler}
+        self.watch = LossWatch(task, schedule.on_nan, last, scaled)
+        named: dict[str, Owner] = {"optimizer": self.updates.optimizer}
+        named["scheduler"] = self.updates.scheduler
         named |= {"meter": self.meter, "watch": self.watch, "data": pipeline}
         named["precision"] = fabric.strategy.precision
         self._is_balance_said = False
-        self.state = RunState(config, [task, self.progress], named)
+        self.state = RunState(config, [task, self.updates.weights, self.progress], named)
 
     @property
     def columns(self) -> list[str]:
@@ -94,9 +94,22 @@ class Trainer:
         self._tell_best()
         with self.stop:
             for epoch in range(self.progress.epoch, self.config.schedule.total_epochs):
+                if self.progress.is_over:
+                    break
                 self._run_epoch(epoch, log, teacher)
                 if self.stop.received:
                     raise StoppedError(self.stop.received)
+        if self.stopped_after is not None:
+            self.reporter.message(
+                f"stopped after epoch {self.stopped_after}: the validation accuracy was no better "
+                f"for {self.progress.waited} epochs (--patience)"
+            )
+
+    @property
+    def stopped_after(self) -> int | None:
+        """How many epochs were trained where `patience` ended the run before its last."""
+        is_early = self.progress.epoch < self.config.schedule.total_epochs
+        return self.progress.epoch if is_early and self.progress.is_over else None
 
     def _note_changes(self, log: RunLog) -> None:
         """Keeps the options that a resumed run had before, and tells which are others now."""
@@ -116,7 +129,8 @@ class Trainer:
             self._begin_epoch(log)
         means = self._train(log)
         self.watch.check_weights(epoch, self.num_steps)
-        scores = self.pipeline.score(self.task.classifiers.student, "valid")
+        with self.updates.weights.in_place():
+            scores = self.pipeline.score(self.task.classifiers.student, "valid")
         record = epoch_record(
             means,
             scores,
@@ -158,15 +172,19 @@ class Trainer:
         progress, every = self.progress, self.config.output.checkpoint_every
         # Where images were removed since the checkpoint, an epoch has fewer steps.
         progress.step = min(progress.step, self.num_steps)
-        batches = self.pipeline.train_batches.at(progress.epoch, progress.step)
+        per_step = self.config.schedule.grad_accum_steps
+        plan = self.pipeline.train_batches
+        plan.at(progress.epoch, min(progress.step * per_step, plan.num_batches))
         total = self.config.schedule.total_epochs
         self.task.train()
         self.reporter.start_epoch(progress.epoch, total, self.num_steps, progress.step)
         pace = Pace()
-        for batch in pace.timed(batches_of(self.pipeline.train)):
-            size = batches.batch_size(progress.step)
+        loaded = pace.timed(batches_of(self.pipeline.train))
+        while batches := list(islice(loaded, per_step)):
+            numbers = range(progress.step * per_step, progress.step * per_step + len(batches))
+            size = sum(map(plan.batch_size, numbers))
             self.task.begin_step(progress.epoch, progress.step)
-            self._step(batch, size, batches.labelled(progress.step) / size)
+            self._step(batches, size, sum(map(plan.labelled, numbers)) / size)
             progress.step += 1
             pace.images += size
             is_last = progress.step == self.num_steps
@@ -184,29 +202,39 @@ class Trainer:
         self.task.end_epoch()
         # Each rank's BatchNorms saw its own images; from here on all have rank 0's statistics.
         ranks.share(self.task.trained.buffers())
+        self.updates.weights.end_epoch()
         return {**self._means(), **pace.row()}
 
-    def _step(self, batch: Batch, size: int, labelled: float) -> None:
-        """Takes one optimizer step; nothing here waits for the device."""
+    def _step(self, batches: Sequence[Batch], size: int, labelled: float) -> None:
+        """Takes one optimizer step; nothing here waits for the device.
+
+        Args:
+            batches: This rank's share of the batches of the step.
+            size: Their images, on all ranks.
+            labelled: Share of these that have a label.
+        """
         # What is drawn in a step is a function of its number, so a resume draws the same.
         self._seed(self.progress.step)
-        place = self.progress.epoch, self.progress.step
-        images, labels = self.pipeline.prepare(batch, place)
         self.watch.before_forward()
-        self.optimizer.zero_grad(set_to_none=True)  # before the forward, which needs the memory
-        logits, terms = self.task.losses(images, labels, labelled)
-        values = torch.stack(list(terms.values()))
-        # Ranks may have one image more or less; DDP averages over ranks, this over images.
-        self.fabric.backward(values.sum() * (self.fabric.world_size / size))
+        self.updates.begin()
+        found = []
+        first = self.progress.step * self.config.schedule.grad_accum_steps
+        for number, batch in enumerate(batches):
+            place = self.progress.epoch, first + number
+            images, labels = self.pipeline.prepare(batch, place)
+            with self.updates.batch(is_last=number == len(batches) - 1):
+                logits, terms = self.task.losses(images, labels, labelled)
+                values = torch.stack(list(terms.values()))
+                self.updates.backward(values, size)
+            found.append((values.detach(), logits.detach(), labels))
         self.watch.check_reached()
-        if self.watch.is_spoiled(self.progress.epoch, self.progress.step + 1, values):
-            with warnings.catch_warnings():  # torch minds a schedule without an update
-                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-                self.scheduler.step()
+        every_term = torch.cat([values for values, _, _ in found], dim=1)
+        if self.watch.is_spoiled(self.progress.epoch, self.progress.step + 1, every_term):
+            self.updates.skip()
             return
-        self.optimizer.step()
-        self.scheduler.step()
-        self.meter.update(values, logits, labels)
+        self.updates.step()
+        for values, logits, labels in found:
+            self.meter.update(values, logits, labels)
 
     def _say_balance(self, means: dict[str, float]) -> None:
         """Says once what share of the loss each part is."""

@@ -3,8 +3,9 @@
 What only the machine can tell (which GPUs are visible) is checked in `engine.runtime.devices`.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 from mgd.engine.options.augmentation import AugmentationConfig
@@ -77,7 +78,53 @@ def check_teacher_is_used(config: DistillationConfig, given: Collection[str]) ->
         )
 
 
+def check_schedule_is_used(config: ScheduleConfig, given: Collection[str]) -> None:
+    """Checks that no option of the optimizer was given that the chosen one does not have.
+
+    Args:
+        config: Of a run that trains.
+        given: Names of the options that the user wrote.
+
+    Raises:
+        InputError: For the first such option.
+    """
+    if config.opt != "sgd" and "momentum" in given:
+        raise InputError(
+            f"`momentum` (={config.momentum}) has no effect with `opt={config.opt}`, which has its "
+            "own; leave it out, or use `opt=sgd`"
+        )
+    if not config.model_ema and "model_ema_decay" in given:
+        raise InputError(
+            f"`model_ema_decay` (={config.model_ema_decay}) has no effect without `model_ema`; "
+            "give both or none"
+        )
+
+
+def check_learning_rate(*layers: Mapping[str, Any]) -> None:
+    """Checks that no optimizer takes over a learning rate that was meant for another one.
+
+    Args:
+        layers: Options by name, as recipe, file and command line give them; the later ones win.
+
+    Raises:
+        InputError: If one names another optimizer and no rate, where an earlier one has a rate.
+    """
+    opt, rate = ScheduleConfig().opt, None
+    for layer in layers:
+        if "learning_rate" not in layer and rate is not None and layer.get("opt", opt) != opt:
+            raise InputError(
+                f"`opt={layer['opt']}` needs a learning rate of its own: the one given elsewhere "
+                f"({rate}) is for {opt}; give `learning_rate` as well"
+            )
+        opt, rate = layer.get("opt", opt), layer.get("learning_rate", rate)
+
+
 def _schedule(schedule: ScheduleConfig) -> Iterator[str]:
+    if schedule.patience and schedule.keep_epoch == "last":
+        yield (
+            f"`patience` (={schedule.patience}) has no effect with `keep_epoch=last`, where no "
+            "accuracy chooses the epoch; leave one of the two out"
+        )
     if schedule.start_epoch >= schedule.total_epochs:
         yield (
             f"`start_epoch` (={schedule.start_epoch}) leaves nothing to train: epochs count from "

@@ -1,4 +1,4 @@
-"""Options of the schedule: how long and at which learning rate."""
+"""Options of optimizer and schedule: how the weights are updated, how long, and at which rate."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -6,10 +6,13 @@ from typing import ClassVar, Literal
 from mgd.engine.options.option import COMMANDS, TRAINING, Command, Group, Switch, option
 from mgd.runfolder import names
 
+LEARNING_RATES = {"sgd": 0.1, "adamw": 0.001}
+"""Of each optimizer, where none is given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig(Group):
-    """Schedule."""
+    """Optimizer and schedule."""
 
     listed_for: ClassVar[tuple[Command, ...]] = TRAINING
 
@@ -20,13 +23,58 @@ class ScheduleConfig(Group):
         brief="epochs to train, besides the warm-up",
     )
     start_epoch: int = option(0, "number of the first epoch, counted from 0", least=0)
+    opt: Literal["sgd", "adamw"] = option(
+        "sgd", "optimizer. sgd: with Nesterov's momentum; adamw: Adam with decoupled weight decay"
+    )
     learning_rate: float = option(
-        0.1, "learning rate of SGD", flags=("--lr",), above=0, brief="learning rate of SGD"
+        LEARNING_RATES["sgd"],
+        f"learning rate; with --opt adamw {LEARNING_RATES['adamw']}, if it is not given",
+        flags=("--lr",),
+        above=0,
+        brief="learning rate",
     )
     momentum: float = option(
         0.9, "momentum of SGD, Nesterov's if above 0; at most 0.999", least=0, most=0.999
     )
-    wd: float = option(1e-4, "weight decay of SGD", flags=("--weight-decay",), least=0)
+    wd: float = option(1e-4, "weight decay", flags=("--weight-decay",), least=0)
+    norm_weight_decay: float | None = option(
+        None,
+        "weight decay of the parameters of normalisation layers, such as BatchNorm; default: --wd",
+        least=0,
+    )
+    bias_weight_decay: float | None = option(
+        None,
+        "weight decay of all biases, those of normalisation layers too; default: that of the "
+        "layer's other parameters",
+        least=0,
+    )
+    clip_grad_norm: float | None = option(
+        None,
+        "largest norm of the gradient of all weights together; a larger gradient is scaled down "
+        "to it before the update; default: no limit",
+        above=0,
+    )
+    grad_accum_steps: int = option(
+        1,
+        "batches that make one step of the optimizer; the loss is the mean over all their images, "
+        "BatchNorm's statistics are those of each batch. Steps are counted in steps of the "
+        "optimizer everywhere",
+        least=1,
+    )
+    model_ema: bool = option(
+        False,
+        "average the student's weights over the steps (exponential moving average). The averaged "
+        "weights are those that are measured and saved as the result",
+        train_text="average the weights over the steps (exponential moving average). The averaged "
+        "weights are those that are measured and saved as the result",
+    )
+    model_ema_decay: float = option(
+        0.9998,
+        "share of the average that a step keeps, for --model-ema; in step t, counted from 1, at "
+        "most (1 + t) / (10 + t), so that the first weights are soon forgotten",
+        least=0,
+        most=0.999999,
+    )
     lr_schedule: Literal["step", "cosine"] = option(
         "step",
         "learning rate after the warm-up. step: multiplied by --lr-drop-ratio at each of "
@@ -67,6 +115,12 @@ class ScheduleConfig(Group):
         "validation images, of equal ones the later; last: the last, which needs no such images "
         "to be chosen by: for few of them, and a learning rate that falls to 0",
     )
+    patience: int = option(
+        0,
+        "epochs without a better validation accuracy that end the run; 0: it is never ended early. "
+        "With --lr-schedule cosine the learning rate has not fallen to 0 then",
+        least=0,
+    )
 
     @property
     def warmup_length(self) -> int:
@@ -77,3 +131,7 @@ class ScheduleConfig(Group):
     def total_epochs(self) -> int:
         """Epochs of the whole run, warm-up included."""
         return self.epochs + self.warmup_length
+
+    def steps_of(self, num_batches: int) -> int:
+        """Returns how many steps of the optimizer so many batches make, an epoch's for instance."""
+        return -(-num_batches // self.grad_accum_steps)

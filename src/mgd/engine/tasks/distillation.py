@@ -85,6 +85,11 @@ class DistillationTask(Task):
         else:
             self._learner = fabric.setup_module(self.distiller.learner)
 
+    @property
+    def wrapped(self) -> nn.Module:
+        """The wrapped learner; with DataParallel the wrapped distiller."""
+        return self._learner if self._whole is None else self._whole
+
     def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
         """Returns the logits, the cross-entropy and the teacher's terms; see `Task.losses`."""
         # Shares of mixed labels are for the cross-entropy alone; "dkd" is refused with them.

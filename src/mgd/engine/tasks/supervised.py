@@ -19,7 +19,7 @@ class SupervisedTask(Task):
 
     def __init__(self, classifiers: Classifiers, label_term: LabelTerm):
         self.classifiers, self._label_term = classifiers, label_term
-        self._call = self.student
+        self._call: nn.Module = self.student
         self._preprocess = Preprocess(classifiers.student.view)
 
     @property
@@ -31,6 +31,11 @@ class SupervisedTask(Task):
         """Wraps the student."""
         self._call = fabric.setup_module(self.student)
         self._preprocess.to(fabric.device)
+
+    @property
+    def wrapped(self) -> nn.Module:
+        """The wrapped student."""
+        return self._call
 
     def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
         """Returns the logits and their cross-entropy; see `Task.losses`."""

@@ -46,6 +46,11 @@ class Task(ABC):
     def setup(self, fabric: Fabric) -> None:
         """Wraps what is trained for the devices of a launched Fabric."""
 
+    @property
+    @abstractmethod
+    def wrapped(self) -> nn.Module:
+        """What `setup` made of it, whose forward `losses` calls; the loop asks Fabric about it."""
+
     @abstractmethod
     def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
         """Runs a training forward.

@@ -28,8 +28,9 @@ class OnlineTracking:
         self.is_wanted = options.mgd_tracking == "online"
         self.is_on = False
         """Whether the step that comes is tracked."""
-        batch_size = config.data.batch_size * config.devices.world_size
-        self.first_step = max(0, num_steps - -(-options.mgd_images // batch_size))
+        in_step = config.data.batch_size * config.schedule.grad_accum_steps
+        in_step *= config.devices.world_size
+        self.first_step = max(0, num_steps - -(-options.mgd_images // in_step))
 
     def has_tracked(self, epoch: int) -> bool:
         """Tells whether the update before this epoch can use what was tracked in the last one."""
