@@ -95,5 +95,15 @@ def test_the_convolution_is_trained_and_kept_in_the_state():
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize(("size", "weight"), [(8, 60 * 18 * 8**2 / 1500), (32, 60)])
+def test_its_automatic_weight_is_three_times_the_published_one(size, weight):
+    images = torch.randn(2, 3, size, size)
+    distiller = make(method="mgd-adapter", kd_weight=0.0, example=images)
+    channels = (8, 14)  # the teacher's; the first point has half a share
+    each = distiller.term_weights.values()
+    total = sum(w * n * size**2 for w, n in zip(each, channels, strict=True))
+    assert total == pytest.approx(weight)
+
+
 def test_terms_are_named_after_it():
     assert list(started().eval()(IMAGES).terms) == ["mgd_adapter_1", "mgd_adapter_2"]

@@ -46,8 +46,9 @@ class Distiller(nn.Module):
             guides the logits alone.
         reducer: A name in `mgd.REDUCERS`: how matched teacher channels become one target.
         feature_weight: Weight of the features' loss: of its weighted mean per element, at least 0.
-            "auto" is 20, and less below 4 000 elements; see `mgd.method.weights`. The best value
-            differs between data sets by a factor of 10: try 3, 10, 30 on validation images.
+            "auto" is 20, with method "mgd-adapter" 60, and less for few elements; see
+            `mgd.method.weights`. The best value differs between data sets by a factor of 10: try
+            3, 10, 30 on validation images.
         kd_weight: Weight of the loss on the logits, at least 0. 0 leaves it out; then the outputs
             of the networks may be anything.
         kd_temperature: Divides the logits, above 0.
@@ -117,7 +118,7 @@ class Distiller(nn.Module):
             raise InputError("nothing to teach: there are no `points` and `kd_weight` is 0")
         made = make_points(pairs, method, reducer, solver).to(example.device)
         elements = [point.num_elements for point in made]
-        weights = feature_weights(elements, feature_weight, loss_factor)
+        weights = feature_weights(elements, feature_weight, loss_factor, method)
         tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
         self._example_size = example.shape[-2:]
         self.frozen_teacher = FrozenTeacher(teacher, tapped[0], to_teacher, teacher_precision)

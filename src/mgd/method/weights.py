@@ -14,6 +14,10 @@ FEWEST_ELEMENTS = 4_000
 """With fewer weighted elements an image, each would pull harder than the label at the published
 weight, so the weight falls in proportion; measured, docs/method.md."""
 
+ADAPTER_WEIGHT, ADAPTER_ELEMENTS = 60.0, 1_500
+"""The same two for method "mgd-adapter", whose elements are those of the teacher's channels: the
+best weights on the validation parts of CIFAR-10, and of the digits, 30; docs/evidence.md."""
+
 ENOUGH_LABELS = 100
 """Labelled images of a class from which on the last layer needs no help of the teacher's logits;
 chosen between what was measured, docs/method.md."""
@@ -23,6 +27,7 @@ def feature_weights(
     elements: Sequence[int],
     feature_weight: float | Literal["auto"] = "auto",
     loss_factor: float | None = None,
+    method: str = "mgd",
 ) -> list[float]:
     """Returns the weight of each point's loss, which is a sum over its elements.
 
@@ -33,9 +38,11 @@ def feature_weights(
 
     Args:
         elements: Elements of one image that each point compares, from input to output.
-        feature_weight: At least 0; "auto" is 20, and `20 E / 4000` below 4 000 weighted elements.
+        feature_weight: At least 0; "auto" is 20, and `20 E / 4000` below 4 000 weighted elements;
+            for method "mgd-adapter" it is 60, and `60 E / 1500` below 1 500.
         loss_factor: The paper's way to weigh, above 0: `share_i / loss_factor`. It takes the place
             of `feature_weight`.
+        method: A name in `mgd.method.choices.METHODS`.
 
     Raises:
         InputError: For a weight or factor out of range.
@@ -56,7 +63,10 @@ def feature_weights(
         return []
     total = sum(share * count for share, count in zip(shares, elements, strict=True))
     if feature_weight == "auto":
-        feature_weight = PUBLISHED_WEIGHT * min(1.0, total / FEWEST_ELEMENTS)
+        best, enough = PUBLISHED_WEIGHT, FEWEST_ELEMENTS
+        if method == "mgd-adapter":
+            best, enough = ADAPTER_WEIGHT, ADAPTER_ELEMENTS
+        feature_weight = best * min(1.0, total / enough)
     if isinstance(feature_weight, str) or not feature_weight >= 0:
         raise InputError(f"`feature_weight` (={feature_weight}) must be at least 0, or 'auto'")
     return [share * feature_weight / total for share in shares]

@@ -72,7 +72,8 @@ class DistillationConfig(Group):
     )
     feature_weight: float | Literal["auto"] = option(
         "auto",
-        "target weight of the feature loss per element; auto: 20, less below 4 000 elements",
+        "target weight of the feature loss per element; auto: 20, with mgd-adapter 60, and less "
+        "for few elements",
         former=("--loss-worth",),
         above=0,
         brief="weight of the feature loss",
