@@ -30,8 +30,11 @@ from benchmarks.common import (
 )
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.building import build_distiller
+from mgd.engine.tasks.classifier import Classifier
+from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.distillation import DistillationTask
 from mgd.engine.tasks.label_term import LabelTerm
+from mgd.views import View
 
 BATCH = 128 if DEVICE == "cuda" else 8
 SIZE, CLASSES = 224, 1000
@@ -57,11 +60,11 @@ FAST = {key: value for options in FLAGS.values() for key, value in options.items
 class Bench:
     """Makes steps of one pair, each with networks of its own that start from the same weights."""
 
-    def __init__(self, teacher: str, student: str):
+    def __init__(self, teacher: str, student: str, batch: int = BATCH, size: int = SIZE):
         self.config = RunConfig().replace(teacher=teacher, arch=student, fold_teacher=0, **KD)
         torch.manual_seed(0)
-        self.images = torch.randn(BATCH, 3, SIZE, SIZE, device=DEVICE)
-        self.labels = torch.randint(CLASSES, (BATCH,), device=DEVICE)
+        self.images = torch.randn(batch, 3, size, size, device=DEVICE)
+        self.labels = torch.randint(CLASSES, (batch,), device=DEVICE)
         self.states: dict[str, tuple[Any, ...]] = {}
 
     def networks(self, config: RunConfig) -> tuple[nn.Module, nn.Module]:
@@ -98,7 +101,9 @@ class Bench:
         images = self.images.contiguous(memory_format=layout)
         distiller = build_distiller(config, teacher, student, images[:2])
         distiller.mark_matched()  # the matching of two images is as fast as that of 20 000
-        task = DistillationTask(distiller, config, num_steps=1, images=list)
+        task = DistillationTask(
+            distiller, _classifiers(teacher, student), config, num_steps=1, images=list
+        )
         task.train()
         optimizer = _sgd(task.trained)
         self.states[name] = (optimizer, task.trained, teacher)
@@ -107,9 +112,18 @@ class Bench:
         def step() -> None:
             with torch.autocast(DEVICE, torch.bfloat16, enabled=is_bf16):
                 _, terms = task.losses(images, self.labels)
-            _update(optimizer, torch.stack(list(terms.values())).sum() / BATCH)
+            _update(optimizer, torch.stack(list(terms.values())).sum() / len(images))
 
         return step
+
+
+def _classifiers(teacher: nn.Module, student: nn.Module) -> Classifiers:
+    """Returns what a task has to know of the two networks besides."""
+    both = [
+        Classifier(name, network, View(), weights="random", view_from="not used")
+        for name, network in (("teacher", teacher), ("student", student))
+    ]
+    return Classifiers(teacher=both[0], student=both[1], classes=tuple(map(str, range(CLASSES))))
 
 
 def _sgd(network: nn.Module) -> torch.optim.SGD:

@@ -29,6 +29,7 @@ PAGE = RESULTS.with_name("README.md")
 SPEED = RESULTS.parent.parent / "docs" / "speed.md"
 TITLES = {
     "step": "A training step over the floor",
+    "adapter": "A training step with an adapter",
     "flags": "Cheaper networks",
     "matching": "Tracking and solving",
     "online": "Online tracking compared with a pass",
@@ -57,6 +58,18 @@ def step(found: Any) -> str:
         *("all flags / KD", "both with them", "memory MGD / KD"),
     ]
     return table(header, rows)
+
+
+def adapter(found: Any) -> str:
+    """One row per pair."""
+    rows = []
+    for pair, values in found["pairs"].items():
+        seconds, ratios = values["seconds"].values(), values["over the floor"].values()
+        rows.append([pair, values["rounds"], " / ".join(map(str, seconds)), *ratios])
+    names = ("MGD", "MGD adapter", "OFD")
+    header = ["pair", "rounds", f"s: floor / {' / '.join(names)}"]
+    header += [f"{name} / floor" for name in names]
+    return f"{found['setting']}.\n\n" + table(header, rows)
 
 
 def flags(found: Any) -> str:
@@ -140,7 +153,7 @@ def epoch(found: Any) -> str:
 def page(results: dict[str, Any]) -> str:
     """Returns the whole page."""
     parts = [HEAD]
-    for write in (step, flags, matching, online, loader, epoch):
+    for write in (step, adapter, flags, matching, online, loader, epoch):
         name = write.__name__
         parts.append(f"## {TITLES[name]}\n")
         measured = [results[key] for key in (name, on_gpu(name)) if key in results]

@@ -27,6 +27,9 @@ def targets(results: dict[str, Any]) -> list[Target]:
             found.append((f"{what}, {pair}", most, measured.get(pair, {}).get(key)))
 
     each_pair("MGD-AMP step / floor, CPU", 1.08, step, "mgd / floor")
+    with_adapter = results.get("adapter", {}).get("pairs", {})
+    ratios = {pair: found["over the floor"] for pair, found in with_adapter.items()}
+    each_pair("MGD adapter step / floor, CPU", 1.08, ratios, "mgd-adapter")
     each_pair("MGD-AMP + KD step / KD step, GPU", 1.05, gpu, "mgd+kd / kd")
     compiled = gpu.get(COMPILED, {}).get("mgd+kd, fast / kd, fast")
     found.append((f"the same, both with all flags, {COMPILED}", 1.03, compiled))

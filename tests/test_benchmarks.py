@@ -2,12 +2,24 @@
 
 import json
 
-from benchmarks import views
+import pytest
+from benchmarks import adapter, step, views
 from benchmarks.common import PAIRS, RESULTS
 from benchmarks.tables import PAGE, SPEED, page, speed_page
 from benchmarks.targets import IMAGENET, TRACKED, targets, update_share
 
 RESULTS_NOW = json.loads(RESULTS.read_text())
+
+
+@pytest.mark.parametrize("options", [step.KD, step.MGD_AND_KD, *adapter.METHODS.values()])
+def test_the_steps_that_are_timed_train_a_student(options):
+    bench = step.Bench("cifar_resnet20", "cifar_resnet8_x0_5", batch=2, size=16)
+    bench.floor()()
+    take = bench.distilling("tried", **options)
+    _, trained, _ = bench.states["tried"]
+    before = [parameter.detach().clone() for parameter in trained.parameters()]
+    take()
+    assert all((now != then).any() for now, then in zip(trained.parameters(), before, strict=True))
 
 
 def test_both_pages_are_those_of_the_results():
