@@ -1,11 +1,12 @@
 """`mgd export`: writes a trained network, and keeps the file if it answers as the network does."""
 
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from torch import nn
 
@@ -42,21 +43,34 @@ _OF_BEST_EPOCH = (names.STUDENT, names.BEST_CHECKPOINT)
 """The files whose weights the model card of a run describes."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What is exported, and where to."""
+
+    source: Path
+    """The file of weights."""
+    arch: str
+    """The network, where the file does not tell it."""
+    path: Path
+    """The file to write."""
+    kind: Format
+    config: ExportConfig
+
+
 def export(arguments: Sequence[str]) -> None:
     """Writes a trained network for deployment, and proves the file on real images."""
     given = vars(_parser().parse_args(arguments))
     options = {item.name for item in options_of(ExportConfig)} & set(given)
     config = ExportConfig(**{name: given[name] for name in options})
     _check(config, options)
-    file = file_of(Path(given["run"]))
-    if is_exported(file):
-        raise InputError(f"'{file}' is exported already; give its run folder or weights")
-    path, kind = _target(file, given["output"], given["format"], config.int8)
-    network, metadata = load_trained(file, given["arch"])
-    metadata = metadata or assume_metadata(given["arch"], file)
-    valid, train = _images(file, config, metadata)
-    for line in _make(network.cpu(), metadata, (file, path, kind), (valid, train), config, given):
-        print(line)
+    source = file_of(Path(given["run"]))
+    if is_exported(source):
+        raise InputError(f"'{source}' is exported already; give its run folder or weights")
+    path, kind = _target(source, given["output"], given["format"], config.int8)
+    job = _Job(source=source, arch=given["arch"], path=path, kind=kind, config=config)
+    network, metadata = load_trained(source, job.arch)
+    metadata = metadata or assume_metadata(job.arch, source)
+    print("\n".join(_make(job, network.cpu(), metadata, *_images(job, metadata))))
 
 
 def _parser() -> Parser:
@@ -141,24 +155,23 @@ def _card_beside(file: Path, path: Path) -> Path | None:
     return path.with_name(f"{path.name}.md")
 
 
-def _images(
-    file: Path, config: ExportConfig, metadata: Metadata
-) -> tuple[Images | None, Images | None]:
+def _images(job: _Job, metadata: Metadata) -> tuple[Images | None, Images | None]:
     """Returns the images to prove on and those to calibrate with, as far as they are needed.
 
     A file outside a run folder names no images: it is proven where --data gives some.
     """
+    config = job.config
     if config.no_proof and not config.int8:
         return None, None
     use = "calibrate --int8" if config.no_proof else "prove the file"
     instead = "leave out --int8" if config.int8 else "write it unproven with --no-proof"
     numbers = (0 if config.no_proof else config.images, config.calibration_images * config.int8)
     try:
-        run = _run_config(file, config.data)
+        run = _run_config(job.source, config.data)
         if run is None and not config.int8:
             return None, None
         if run is None:
-            raise InputError(f"'{file}' lies in no run folder, and names no data")
+            raise InputError(f"'{job.source}' lies in no run folder, and names no data")
         valid, train = images_of(run, metadata.classes, metadata.view, *numbers)
     except InputError as error:
         raise InputError(
@@ -177,33 +190,32 @@ def _run_config(file: Path, data: str) -> RunConfig | None:
     values = vars(parser.parse_args([*words(values)]))
     # Which of the training images a run took does not matter here.
     values.pop("train_images", None)
+    if values.get("label_free"):  # which only runs with a teacher are
+        values["distiller"] = "kd"
     return RunConfig().replace(**{**values, "data": source}) if source else None
 
 
 def _make(
-    network: nn.Module,
-    metadata: Metadata,
-    places: tuple[Path, Path, Format],
-    images: tuple[Images | None, Images | None],
-    config: ExportConfig,
-    given: dict[str, Any],
-) -> Iterator[str]:
-    """Writes the files where they are proven, and then puts them in place; yields what to print."""
-    (file, path, kind), (valid, train) = places, images
+    job: _Job, network: nn.Module, metadata: Metadata, valid: Images | None, train: Images | None
+) -> list[str]:
+    """Writes the files elsewhere, proves them, and puts them in place; returns what to print."""
+    path, config = job.path, job.config
     with TemporaryDirectory() as folder:
         made = Path(folder, path.name)
-        float32 = Path(folder, "float32", "float32.onnx") if train is not None else made
-        float32.parent.mkdir(exist_ok=True)
-        written = write_network(network, metadata, float32, kind)
-        tried = [made]
-        if train is not None:
+        if train is None:
+            written = write_network(network, metadata, made, job.kind)
+            tried = [made]
+        else:
+            float32 = Path(folder, "float32", "float32.onnx")
+            float32.parent.mkdir()
+            write_network(network, metadata, float32, job.kind)
             quantise_onnx(float32, passing_bar("calibrating")(train, train.batches), made)
             written, tried = [made], [float32, made]
-        lines = [_unproven(file, config)]
+        lines = [_unproven(job)]
         if valid is not None:
             try:
                 watch = passing_bar("proving")
-                proof = prove(network, file, tried, valid, given["arch"], watch=watch)
+                proof = prove(network, job.source, tried, valid, job.arch, watch=watch)
             except InputError as error:  # of a file that lies there for a moment alone
                 raise InputError(str(error).replace(str(made), str(path))) from error
             if config.int8:
@@ -213,12 +225,12 @@ def _make(
             lines = list(proof_lines(proof))
         for each in written:
             write_whole(path.with_name(each.name), partial(_copy, each))
-    yield from lines
-    yield from (str(path.with_name(each.name)) for each in written)
-    if (card := _card_beside(file, path)) is not None:
-        text = card_of_file(file.parent, path.name, lines)
+    files = [path.with_name(each.name) for each in written]
+    if (card := _card_beside(job.source, path)) is not None:
+        text = card_of_file(job.source.parent, path.name, lines)
         write_whole(card, lambda target: target.write(text.encode()))
-        yield str(card)
+        files.append(card)
+    return [*lines, *map(str, files)]
 
 
 def _copy(source: Path, target: BinaryIO) -> None:
@@ -226,9 +238,10 @@ def _copy(source: Path, target: BinaryIO) -> None:
         shutil.copyfileobj(content, target)
 
 
-def _unproven(file: Path, config: ExportConfig) -> str:
-    if config.no_proof:
+def _unproven(job: _Job) -> str:
+    if job.config.no_proof:
         return "nothing was proven, since --no-proof was given"
     return (
-        f"nothing was proven: '{file}' lies in no run folder, and names no images; --data DIR does"
+        f"nothing was proven: '{job.source}' lies in no run folder, and names no images; --data "
+        "DIR does"
     )

@@ -17,7 +17,6 @@ logger = logging.getLogger(__name__)
 
 _IMAGES = ("data", "holdout", "train_images", "seed", "skip_bad_images", "bit_depth", "label_free")
 """Options of a run that say which images it was trained and chosen on."""
-_NETWORKS = ("arch", "teacher", "student_resume", "teacher_resume")
 
 
 def is_network(given: Mapping[str, Any]) -> bool:
@@ -72,8 +71,7 @@ def images_of_run(place: Path) -> dict[str, Any]:
             f"'{place}' is a file, and no folder of images; to measure a network give both: "
             f"mgd evaluate DATA --model {place}"
         )
-    # Networks in it are not run for it, whatever they are.
-    values = options_in(folder / names.ARGS, given=_NETWORKS)
+    values = options_in(folder / names.ARGS, given=("arch", "teacher"))
     if not values.get("data"):
         raise InputError(f"'{folder / names.ARGS}' names no data; give it: mgd evaluate DATA")
     if values.get("label_free"):  # --holdout cut images without a label
