@@ -63,9 +63,10 @@ def images_of(
 
     def some(split: Split, number: int) -> Images:
         # Files are sorted by class, so that the first of them would be of one class.
-        batches = EvalBatches(len(split), number, seed=config.schedule.seed).batches
-        chosen = batches[0].tolist() if number and batches else []
-        return Images(config.data.data, renumbered(Subset(split, chosen), numbers), view)
+        batches = EvalBatches(len(split), number, seed=config.schedule.seed) if number else ()
+        chosen = next(iter(batches), [])
+        indices = [index for _, index in chosen]
+        return Images(config.data.data, renumbered(Subset(split, indices), numbers), view)
 
     # Without labels, `test` is the only part that has some.
     has_labels = config.data.label_free and splits.test is not None
