@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mgd.errors import InputError, import_extra
@@ -60,7 +60,7 @@ class _Reader:
     def __init__(self, images: Iterable[Tensor]):
         self._batches: Iterator[Tensor] = iter(images)
 
-    def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """Returns the next batch by the name of the input; None at the end."""
         batch = next(self._batches, None)
         return None if batch is None else {"images": batch.numpy()}
