@@ -30,9 +30,9 @@ def quantise_onnx(source: Path, images: Iterable[Tensor], target: Path) -> None:
     Raises:
         InputError: If a package is missing, or the network cannot be quantised.
     """
-    import_extra("onnx", "onnx", "--int8")
-    quantization = import_extra("onnxruntime.quantization", "onnx", "--int8")
-    shapes = import_extra("onnxruntime.quantization.shape_inference", "onnx", "--int8")
+    import_extra("onnx", "onnx", "`int8`")
+    quantization = import_extra("onnxruntime.quantization", "onnx", "`int8`")
+    shapes = import_extra("onnxruntime.quantization.shape_inference", "onnx", "`int8`")
     with TemporaryDirectory() as folder, _without_advice():
         prepared = Path(folder, "prepared.onnx")
         try:
@@ -50,7 +50,7 @@ def quantise_onnx(source: Path, images: Iterable[Tensor], target: Path) -> None:
             raise
         except Exception as error:  # onnxruntime's own errors have no common base class
             raise InputError(
-                f"ONNX Runtime cannot quantise this network ({reason_of(error)}); leave out --int8"
+                f"ONNX Runtime cannot quantise this network ({reason_of(error)}); leave out `int8`"
             ) from error
 
 
