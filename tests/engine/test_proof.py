@@ -96,6 +96,7 @@ def test_images_that_were_held_out_are_not_trained_on():
     assert pixels[0] | pixels[1] == pixels[2]
 
 
+@torch.no_grad()
 def test_two_files_are_measured_beside_the_network(tmp_path):
     torch.manual_seed(0)
     network = mgd.create_model("cifar_resnet8_x0_25", 10).eval()
