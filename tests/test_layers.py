@@ -32,6 +32,7 @@ ROOMS = (
     "engine.measure",
     "engine.predict",
     "engine.compare",
+    "engine.export",
     "report",
     "integrations",
     "cli",

@@ -2,19 +2,18 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from mgd.cli.compare_entries import Entry, find_entries
 from mgd.cli.compare_table import comparison_lines
 from mgd.cli.parser import Parser
+from mgd.cli.progress import passing_bar
 from mgd.engine.compare import Candidate, build_candidate, load_candidate, measure_costs
 from mgd.errors import InputError, import_extra
 from mgd.models import is_code
@@ -146,7 +145,12 @@ def _threads(number: int | None) -> Iterator[None]:
 def _measure(entries: Sequence[Entry], given: Any, device: torch.device) -> list[ComparedNetwork]:
     """Loads the networks and measures them."""
     loaded = _load(entries, given.arch, given.classes)
-    found = measure_costs(list(loaded.values()), rounds=given.rounds, device=device, watch=_shown)
+    found = measure_costs(
+        list(loaded.values()),
+        rounds=given.rounds,
+        device=device,
+        watch=passing_bar("timing in rounds"),
+    )
     costs = dict(zip(loaded, found, strict=True))
     return [
         entry.compared(costs.get(entry.name), loaded[entry.name].classifier.name)
@@ -180,15 +184,6 @@ def _load(entries: Sequence[Entry], arch: str, num_classes: int) -> dict[str, Ca
             continue
         loaded[entry.name] = candidate
     return {entry.name: loaded[entry.name] for entry in entries if entry.name in loaded}
-
-
-def _shown(rounds: Iterable[Any], number: int) -> Iterable[Any]:
-    """Shows on the terminal how many rounds are done."""
-    console = Console(stderr=True)
-    is_hidden = not console.is_terminal
-    return track(
-        rounds, "timing in rounds", number, console=console, transient=True, disable=is_hidden
-    )
 
 
 def _write(folder: Path, comparison: Comparison) -> None:

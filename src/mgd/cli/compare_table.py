@@ -82,7 +82,7 @@ def _cells(network: ComparedNetwork, networks: Sequence[ComparedNetwork]) -> lis
         scaled(cost.multiply_adds),
         f"{scaled(cost.file_bytes)}B",
         str(cost.size),
-        *map(_time, cost.latencies),
+        *map(milliseconds, cost.latencies),
         *_if_known(networks, _accuracy(network)),
     ]
 
@@ -114,7 +114,8 @@ def _decimals(number: float) -> int:
     return sum(number < least for least in (99.95, 9.995, 0.9995))
 
 
-def _time(latency: Latency) -> str:
+def milliseconds(latency: Latency) -> str:
+    """Writes a latency: median, and quartiles in brackets."""
     places = min(2, _decimals(latency.median))
     median, low, high = (
         f"{value:.{places}f}" for value in (latency.median, latency.low, latency.high)

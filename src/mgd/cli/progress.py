@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.constrain import Constrain
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, track
 from rich.text import Text
 
 from mgd.cli.lines import accuracies, agreement, decimals, folded, printable_lines
@@ -135,6 +135,21 @@ class RichReporter(Reporter):
         if self._console is None:
             self._console = Console()
         return self._console
+
+
+def passing_bar(text: str) -> Watch:
+    """Returns what draws a bar on a terminal's error output while items pass, and nothing else.
+
+    Args:
+        text: What goes on.
+    """
+
+    def watch(items: Iterable[Any], number: int) -> Iterable[Any]:
+        console = Console(stderr=True)
+        is_hidden = not console.is_terminal
+        return track(items, text, number, console=console, transient=True, disable=is_hidden)
+
+    return watch
 
 
 def _losses(values: Mapping[str, float]) -> list[str]:

@@ -3,6 +3,8 @@
 import re
 
 from mgd.engine.options.config import OPTIONS
+from mgd.engine.options.export import ExportConfig
+from mgd.engine.options.option import options_of
 
 _FLAGS = {
     "data": "DATA",
@@ -13,6 +15,7 @@ _FLAGS = {
     "reducer": "--mgd-reducer",
     "share": "--holdout",
     "solver": "--mgd-solver",
+    **{item.name: item.flag for item in options_of(ExportConfig) if item.name != "data"},
 }
 """Arguments whose flag has another name than they have."""
 

@@ -133,7 +133,7 @@ def measure_costs(
     with torch.inference_mode():
         steps = [_step(kinds[kind], batch, device) for kind, batch in keys]
         timed = time_side_by_side(steps, rounds, clock, watch)
-    found = {key: _latency(key[1], seconds) for key, seconds in zip(keys, timed, strict=True)}
+    found = {key: latency_of(key[1], seconds) for key, seconds in zip(keys, timed, strict=True)}
     return [
         Cost(
             parameters=parameters,
@@ -250,7 +250,13 @@ def _seconds(step: Step, runs: int, clock: Clock) -> float:
     return (clock() - start) / runs
 
 
-def _latency(batch: int, seconds: Sequence[float]) -> Latency:
+def latency_of(batch: int, seconds: Sequence[float]) -> Latency:
+    """Returns the median and the quartiles of times.
+
+    Args:
+        batch: Images at a time.
+        seconds: As `time_side_by_side` gives them.
+    """
     times = [1000 * each for each in seconds]
     low = high = median = statistics.median(times)
     if len(times) > 1:

@@ -11,6 +11,7 @@ from mgd.models.creation import (
 )
 from mgd.models.exported import FORMATS, Format, is_exported, to_onnx, to_pt2
 from mgd.models.huggingface import tells_view
+from mgd.models.int8 import quantise_onnx
 from mgd.models.loading import (
     arch_of,
     assume_metadata,
@@ -36,6 +37,7 @@ __all__ = [
     "is_exported",
     "load_network",
     "published_classes",
+    "quantise_onnx",
     "read_metadata",
     "tells_view",
     "to_onnx",

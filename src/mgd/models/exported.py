@@ -51,7 +51,7 @@ class ExportedNetwork(nn.Module):
         except Exception as error:  # onnxruntime's own errors have no common base class
             raise InputError(
                 f"'{self.source}' cannot run on images of {tuple(images.shape[1:])} "
-                f"({_reason(error)}); give the `size` that it was exported for"
+                f"({reason_of(error)}); give the `size` that it was exported for"
             ) from error
         if not isinstance(output, Tensor):
             raise InputError(
@@ -96,7 +96,7 @@ def _read_pt2(path: Path) -> tuple[nn.Module, str]:
             run = torch.export.load(path, extra_files=extra).module()
     except Exception as error:  # a damaged archive can end in nearly anything
         raise InputError(
-            f"'{path}' is damaged or no .pt2 file ({_reason(error)}); export it again"
+            f"'{path}' is damaged or no .pt2 file ({reason_of(error)}); export it again"
         ) from error
     return run, extra[PT2_FILE]
 
@@ -124,7 +124,7 @@ def _read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors have no common base class
         raise InputError(
-            f"'{path}' is damaged or no .onnx file ({_reason(error)}); export it again"
+            f"'{path}' is damaged or no .onnx file ({reason_of(error)}); export it again"
         ) from error
     name = session.get_inputs()[0].name
 
@@ -134,7 +134,7 @@ def _read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
     return run, session.get_modelmeta().custom_metadata_map.get(KEY, "")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Returns an error's text as one line that is not too long; its kind where it has none."""
     return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
 

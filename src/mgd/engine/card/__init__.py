@@ -2,6 +2,6 @@
 
 from mgd.engine.card.facts import facts_of
 from mgd.engine.card.text import card_text
-from mgd.engine.card.writing import write_card
+from mgd.engine.card.writing import card_of_file, is_card, write_card
 
-__all__ = ["card_text", "facts_of", "write_card"]
+__all__ = ["card_of_file", "card_text", "facts_of", "is_card", "write_card"]

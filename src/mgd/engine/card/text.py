@@ -14,6 +14,7 @@ from mgd.tensors.logits import LOGIT_LOSSES
 from mgd.tensors.reducers import REDUCERS
 from mgd.views import View
 
+LIBRARY = "matching-guided-distillation"
 _MOST_CLASSES = 30
 _CITATION = """@inproceedings{yue2020matching,
   title     = {Matching Guided Distillation},
@@ -67,7 +68,7 @@ def _about(facts: Facts) -> dict[str, Any]:
     tags += ["matching-guided-distillation"] if facts.method in _MATCHING else []
     base = {"base_model": plain(facts.base_model)} if facts.base_model else {}
     return {
-        "library_name": "matching-guided-distillation",
+        "library_name": LIBRARY,
         "pipeline_tag": "image-classification",
         "tags": tags,
         "metrics": ["accuracy"],

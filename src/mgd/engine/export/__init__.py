@@ -1,0 +1,16 @@
+"""Exporting a trained network: written to a file, run there on real images, kept if it agrees."""
+
+from mgd.engine.export.images import Images, images_of
+from mgd.engine.export.proof import Measured, Proof, check_difference, check_int8, prove
+from mgd.engine.export.writing import write_network
+
+__all__ = [
+    "Images",
+    "Measured",
+    "Proof",
+    "check_difference",
+    "check_int8",
+    "images_of",
+    "prove",
+    "write_network",
+]
