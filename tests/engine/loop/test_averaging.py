@@ -15,6 +15,7 @@ from mgd.engine.options.config import ScheduleConfig
 from mgd.engine.run import train
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
+from mgd.engine.tasks.label_term import LabelTerm
 from mgd.engine.tasks.supervised import SupervisedTask
 
 DECAY = 0.7
@@ -35,7 +36,7 @@ class Masked(nn.Module):
 
 def a_task():
     student = Classifier("tiny", Masked(), mgd.View(size=8), "random weights", "")
-    return SupervisedTask(Classifiers(student, None, ("a", "b")))
+    return SupervisedTask(Classifiers(student, None, ("a", "b")), LabelTerm())
 
 
 def train_a_step(network):

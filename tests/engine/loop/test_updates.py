@@ -13,6 +13,7 @@ from mgd.engine.options.config import ScheduleConfig
 from mgd.engine.run import train
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
+from mgd.engine.tasks.label_term import LabelTerm
 from mgd.engine.tasks.supervised import SupervisedTask
 from mgd.views import Preprocess
 
@@ -25,7 +26,7 @@ def a_task():
     torch.manual_seed(1)
     network = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
     student = Classifier("tiny", network, VIEW, "random weights", "")
-    return SupervisedTask(Classifiers(student, None, ("a", "b", "c")))
+    return SupervisedTask(Classifiers(student, None, ("a", "b", "c")), LabelTerm())
 
 
 def updates_of(task, **options):
