@@ -161,3 +161,13 @@ def test_a_loss_on_the_logits_is_not_left_out_by_resuming(config, folder):
     save_checkpoint(state, folder / "last.ckpt")
     with pytest.raises(InputError, match="made with --mgd-with-kd 1, not None"):
         train(config.replace(resume="auto", epochs=2))
+
+
+def test_a_resumed_run_trains_at_the_rates_of_its_options(config, folder):
+    train(config.replace(resume="auto", epochs=2, learning_rate=0.05, wd=0.3, momentum=0.5))
+    state = load_checkpoint(folder / "last.ckpt")
+    (group,) = state["optimizer"]["param_groups"]
+    rates = [group[name] for name in ("lr", "initial_lr", "weight_decay", "momentum")]
+    assert rates == [0.05, 0.05, 0.3, 0.5]
+    assert state["scheduler"]["base_lrs"] == [0.05]
+    assert [float(row["lr"]) for row in rows_of(folder)] == [0.1, 0.05]

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from mgd import ranks
 from mgd.data.loading import Batch
-from mgd.engine.loop.checkpoint import save_best, save_last
+from mgd.engine.loop.checkpoint import State, save_best, save_last
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import begin_gallery
 from mgd.engine.loop.meter import Pace, TermMeter
@@ -85,6 +85,15 @@ class Trainer:
             skips=self.watch.mode == "skip",
             agreement=self.pipeline.is_label_free,
         )
+
+    def resume(self, state: State) -> None:
+        """Goes back to a saved state; what the options say otherwise holds from there on.
+
+        Raises:
+            InputError: As `RunState.load_state_dict`.
+        """
+        self.state.load_state_dict(state)
+        self.updates.take_rates()
 
     def fit(self, log: RunLog | None, teacher: Scores | None) -> None:
         """Trains the epochs that are left; rank 0 has a log and writes."""

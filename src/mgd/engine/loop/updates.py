@@ -36,6 +36,19 @@ class Updates:
         task.setup(fabric)
         self.optimizer = cast("Optimizer", fabric.setup_optimizers(optimizer))  # one gives one
         self.weights = build_averaging(task, config)
+        self._rates = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in optimizer.param_groups
+        ]
+
+    def take_rates(self) -> None:
+        """Goes on at the rates of the options, where those of a loaded state were others."""
+        self.scheduler.base_lrs = [group["initial_lr"] for group in self._rates]
+        for group, rates, factor in zip(
+            self.optimizer.param_groups, self._rates, self.scheduler.lr_lambdas, strict=True
+        ):
+            lr = rates["initial_lr"] * factor(self.scheduler.last_epoch)
+            group.update(rates, lr=lr)
 
     def begin(self) -> None:
         """Forgets the gradient of the step before; a forward needs the memory."""
