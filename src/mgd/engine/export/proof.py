@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -93,13 +93,7 @@ def prove(
         InputError: If a file cannot be run, or the network gives no finite logits.
     """
     networks = [network, *(load_trained(file, arch)[0] for file in files)]
-    found: list[list[Tensor]] = [[] for _ in networks]
-    one = None
-    for batch in watch(images, images.batches):
-        one = batch[:1] if one is None else one
-        for each, logits in zip(networks, found, strict=True):
-            logits.append(logits_of(each(batch)).float())
-    expected, *others = (torch.cat(parts) for parts in found)
+    (expected, *others), one = _logits(networks, watch(images, images.batches))
     if not expected.isfinite().all():
         raise InputError(
             f"the network of '{source}' gives logits on real images that are no finite numbers; "
@@ -127,6 +121,19 @@ def prove(
             for file, answer, times in zip((source, *files), answers, seconds, strict=True)
         ),
     )
+
+
+def _logits(
+    networks: Sequence[nn.Module], batches: Iterable[Tensor]
+) -> tuple[list[Tensor], Tensor]:
+    """Returns the logits (N, K) of each network on the same images, and the first image."""
+    found: list[list[Tensor]] = [[] for _ in networks]
+    firsts = []
+    for batch in batches:
+        firsts.append(batch[:1])
+        for each, logits in zip(networks, found, strict=True):
+            logits.append(logits_of(each(batch)).float())
+    return [torch.cat(parts) for parts in found], firsts[0]
 
 
 def check_difference(proof: Proof, path: Path, most: float) -> None:
