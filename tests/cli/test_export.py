@@ -35,9 +35,8 @@ def test_the_last_checkpoint_leaves_the_best_student_alone(run, trained, told):
     # Which epoch is the best depends on the processor's arithmetic; the last must be another one.
     last = {name: tensor + 1 for name, tensor in state["student"].items()}
     save_checkpoint({**state, "student": last}, run / "last.ckpt")
-    assert told("export", run / "last.ckpt", "--format", "safetensors") == [
-        "runs/first/last.safetensors"
-    ]
+    lines = told("export", run / "last.ckpt", "--format", "safetensors")
+    assert lines[-1] == "runs/first/last.safetensors"
     assert (run / "student.safetensors").read_bytes() == (
         trained / "student.safetensors"
     ).read_bytes()
@@ -50,10 +49,8 @@ def test_the_last_checkpoint_leaves_the_best_student_alone(run, trained, told):
 
 def test_in_the_run_folder_an_export_may_be_repeated(run, told):
     for _ in range(2):
-        assert told("export", run, "--format", "pth") == [
-            "runs/first/student.pth",
-            "runs/first/student.json",
-        ]
+        files = told("export", run, "--format", "pth")[-2:]
+        assert files == ["runs/first/student.pth", "runs/first/student.json"]
 
 
 def test_the_run_folder_holds_its_student_as_safetensors_already(run, refused):
@@ -70,7 +67,8 @@ def test_elsewhere_a_file_of_the_default_name_is_not_replaced(alone, told, refus
     line = refused("export", alone, "--format", "pth")
     assert "'mine/net.pth' is there already; give --output mine/net.pth to replace it" in line
     assert Path("mine/net.pth").read_bytes() == b"mine"
-    assert told("export", alone, "-o", "mine/net.pth") == ["mine/net.pth", "mine/net.json"]
+    files = told("export", alone, "-o", "mine/net.pth")[-2:]
+    assert files == ["mine/net.pth", "mine/net.json"]
     assert mgd.load_network("mine/net.pth")[1].arch == "cifar_resnet8_x0_5"
 
 
