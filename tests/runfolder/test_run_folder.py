@@ -64,7 +64,7 @@ def test_the_files_are_plain_yaml_csv_and_json(tmp_path):
     assert list(json.loads((tmp_path / "result.json").read_text())) == [
         "best_epoch", "valid_top1", "valid_top5", "test_top1", "test_top5", "teacher_top1",
         "teacher_top5", "valid_is_agreement", "trained_parameters", "student_parameters",
-        "teacher_parameters", "seconds",
+        "teacher_parameters", "stopped_after", "seconds",
     ]  # fmt: skip
 
 

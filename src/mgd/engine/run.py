@@ -122,7 +122,7 @@ def _train(
             pipeline.label_valid_by(classifiers.teacher, watch)
         trainer = _trainer(fabric, config, pipeline, classifiers, reporter, path)
         if state is not None:
-            trainer.resume(state)
+            trainer.state.load_state_dict(state)
             place = trainer.progress
             reporter.message(f"going on with '{path}' at epoch {place.epoch}, step {place.step}")
         begun = describe_start(fabric, command, trainer.progress.epoch, trainer.progress.step)

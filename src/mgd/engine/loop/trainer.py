@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from mgd import ranks
 from mgd.data.loading import Batch
-from mgd.engine.loop.checkpoint import State, save_best, save_last
+from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import begin_gallery
 from mgd.engine.loop.meter import Pace, TermMeter
@@ -68,7 +68,7 @@ class Trainer:
         last, scaled = home / names.LAST_CHECKPOINT, config.devices.precision == "fp16"
         self.watch = LossWatch(task, schedule.on_nan, last, scaled)
         named: dict[str, Owner] = {"optimizer": self.updates.optimizer}
-        named["scheduler"] = self.updates.scheduler
+        named["scheduler"] = self.updates  # the rates, once the optimizer has its state
         named |= {"meter": self.meter, "watch": self.watch, "data": pipeline}
         named["precision"] = fabric.strategy.precision
         self._is_balance_said = False
@@ -85,15 +85,6 @@ class Trainer:
             skips=self.watch.mode == "skip",
             agreement=self.pipeline.is_label_free,
         )
-
-    def resume(self, state: State) -> None:
-        """Goes back to a saved state; what the options say otherwise holds from there on.
-
-        Raises:
-            InputError: As `RunState.load_state_dict`.
-        """
-        self.state.load_state_dict(state)
-        self.updates.take_rates()
 
     def fit(self, log: RunLog | None, teacher: Scores | None) -> None:
         """Trains the epochs that are left; rank 0 has a log and writes."""

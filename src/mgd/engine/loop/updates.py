@@ -2,7 +2,7 @@
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import Any, cast
 
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -41,14 +41,22 @@ class Updates:
             for group in optimizer.param_groups
         ]
 
-    def take_rates(self) -> None:
-        """Goes on at the rates of the options, where those of a loaded state were others."""
-        self.scheduler.base_lrs = [group["initial_lr"] for group in self._rates]
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where the schedule is; the optimizer and the averaged weights have their own."""
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there at the rates of the options, where those of the state were others.
+
+        Args:
+            state: Loaded after that of the optimizer, whose rates are then set.
+        """
+        self.scheduler.load_state_dict(state)
+        self.scheduler.base_lrs = [rates["initial_lr"] for rates in self._rates]
         for group, rates, factor in zip(
             self.optimizer.param_groups, self._rates, self.scheduler.lr_lambdas, strict=True
         ):
-            lr = rates["initial_lr"] * factor(self.scheduler.last_epoch)
-            group.update(rates, lr=lr)
+            group.update(rates, lr=rates["initial_lr"] * factor(self.scheduler.last_epoch))
 
     def begin(self) -> None:
         """Forgets the gradient of the step before; a forward needs the memory."""
