@@ -25,6 +25,10 @@ _CALLED_NOW = {"mgd-with-kd": (0, None), "kd-weight": (1.0, "auto")}
 """Defaults until version 0.2.0, and today's, which mean the same where all images have labels."""
 
 
+_MISFITS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, ArithmeticError)
+"""What is raised where a state dict is of other shapes, names, types or values."""
+
+
 @runtime_checkable  # so that the tests can check it where it is an argument
 class Owner(Protocol):
     """Whatever knows its own state."""
@@ -123,8 +127,7 @@ def _telling_of_misfits() -> Iterator[None]:
             f"the checkpoint has no {error}; it is of another program or version: resume from a "
             f"run's {names.LAST_CHECKPOINT}"
         ) from error
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        # What torch raises where a state dict is of other shapes, names or types.
+    except _MISFITS as error:
         raise InputError(
             "the checkpoint does not fit: its data had other classes, or its --points were "
             f"others; give the options of its {names.ARGS}, or another --experiment"
