@@ -107,3 +107,10 @@ def test_its_automatic_weight_is_three_times_the_published_one(size, weight):
 
 def test_terms_are_named_after_it():
     assert list(started().eval()(IMAGES).terms) == ["mgd_adapter_1", "mgd_adapter_2"]
+
+
+@pytest.mark.parametrize(
+    ("method", "again"), [("mgd", True), ("mgd-adapter", False), ("ofd", False), ("fitnet", False)]
+)
+def test_which_methods_solve_the_matching_again(method, again):
+    assert make(method=method).points.solved_again is again

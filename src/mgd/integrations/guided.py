@@ -79,9 +79,7 @@ class Guided:
             )
         self.distiller = distiller
         self._max_images, self._images, self._autocast = max_images, images, autocast
-        is_matching = any(distiller.points.matched())
-        # A baseline has no matching; where its margins are measured, that is done once.
-        self._schedule = RematchSchedule(every_epochs if is_matching else 0)
+        self._schedule = RematchSchedule(every_epochs if distiller.points.solved_again else 0)
         self._epoch = -1
         self._device: torch.device | None = None
         self._recorder: CallRecorder | None = None

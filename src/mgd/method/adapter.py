@@ -11,8 +11,8 @@ from mgd.tensors.losses import partial_l2
 from mgd.tensors.reducers import REDUCERS
 
 NOISE = 0.1
-"""Share of a convolution's usual random start that is added to the matching; measured,
-docs/method.md."""
+"""Share of a convolution's usual random start that is added to the matching. Other shares were not
+compared."""
 
 
 class AdapterPoint(MatchedPoint):

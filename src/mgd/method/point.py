@@ -196,6 +196,14 @@ class DistillationPoints(nn.ModuleList):
         """Yields the points that have a matching: all but those of a baseline."""
         return (point for point in self if isinstance(point, MatchedPoint))
 
+    @property
+    def solved_again(self) -> bool:
+        """Whether a matching that is solved again during training changes the loss.
+
+        Without it there may still be statistics to take once: for a first matching, or margins.
+        """
+        return any(point.solved_again for point in self.matched())
+
     def running_sums(self) -> Iterator[RunningSums]:
         """Yields the statistics of all points."""
         for point in self:

@@ -80,7 +80,7 @@ def _what(facts: Facts) -> str:
     start = f"The network is {code(facts.arch)}, an image classifier of {_classes(facts)}. It"
     if not facts.teacher:
         return f"{start} was trained on its own, without a teacher."
-    reducer = f"{facts.reducer}: {REDUCERS[facts.reducer].title}" if facts.reducer else ""
+    reducer = f"{facts.reducer}: {REDUCERS[facts.reducer].title}"
     how = _METHODS.get(facts.method, "").format(reducer=reducer)
     loss = LOGIT_LOSSES[facts.logit_loss].title if facts.logit_loss else ""
     if facts.method == "kd":

@@ -55,8 +55,7 @@ class DistillationTask(Task):
         self._images, self._most = images, options.mgd_images
         smoothing = config.labels.label_smoothing
         self._label_term = LabelTerm(options.ce_weight, smoothing, class_weights)
-        # Without a matching that teaches there may be margins to measure, which is done once.
-        is_solved_again = any(point.solved_again for point in distiller.points.matched())
+        is_solved_again = distiller.points.solved_again
         self._rematch = RematchSchedule(options.mgd_update_freq if is_solved_again else 0)
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
         self._last_update = {"matching_cost": math.nan, "matching_churn": math.nan}
