@@ -15,6 +15,7 @@ ROOMS = (
     "errors",
     "version",
     "ranks",
+    "own_code",
     "views",
     "tensors",
     "inside",
@@ -39,10 +40,11 @@ ROOMS = (
 )
 MAY = {
     "ranks": {"errors"},
+    "own_code": {"errors"},
     "tensors": {"errors"},
     "inside": {"errors"},  # a look at networks needs no formula
     "views": {"errors"},
-    "models": {"errors", "views"},
+    "models": {"errors", "own_code", "views"},
     "data": {"errors", "ranks", "views"},
     "runfolder": {"errors"},
     "report": {"errors", "runfolder"},

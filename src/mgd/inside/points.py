@@ -31,7 +31,6 @@ class PointPair:
     """(C, H, W) of one image's features; zeros until the networks are probed."""
     student_shape: tuple[int, int, int] = (0, 0, 0)
     """The same of the student."""
-    """(C, H, W), as `teacher_shape`."""
 
     @property
     def name(self) -> str:

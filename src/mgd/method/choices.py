@@ -16,29 +16,44 @@ from mgd.tensors.reducers import REDUCERS
 METHODS = ("mgd", "mgd-adapter", *BASELINES)
 """What a distiller can do at its points."""
 
+PointMaker = Callable[[PointPair], DistillationPoint]
+"""Makes the point of one resolved pair: a subclass of `DistillationPoint`, or a function."""
+
 
 def make_points(
-    pairs: Iterable[PointPair], method: str, reducer: str, solver: str
+    pairs: Iterable[PointPair], method: str | PointMaker, reducer: str, solver: str
 ) -> DistillationPoints:
     """Makes a point of each pair.
 
     Args:
         pairs: Resolved, from the input to the output of the networks.
-        method: A name in `METHODS`.
+        method: A name in `METHODS`, or what makes a point of the user's own.
         reducer: A name in `mgd.REDUCERS`, for method "mgd" alone.
         solver: A name in `mgd.SOLVERS`, for the methods with a matching.
 
     Raises:
-        InputError: For an unknown name.
+        InputError: For an unknown name, and for a method that makes something else.
     """
+    if not isinstance(method, str):
+        return DistillationPoints([_own_point(method, pair) for pair in pairs])
     check_name("method", method, METHODS)
     check_name("reducer", reducer, REDUCERS)
-    make: dict[str, Callable[[PointPair], DistillationPoint]] = {
+    make: dict[str, PointMaker] = {
         "mgd": lambda pair: FoldedPoint(pair, REDUCERS[reducer], solver),
         "mgd-adapter": lambda pair: AdapterPoint(pair, solver),
         **BASELINES,
     }
     return DistillationPoints(make[method](pair) for pair in pairs)
+
+
+def _own_point(method: PointMaker, pair: PointPair) -> DistillationPoint:
+    point = method(pair)
+    if not isinstance(point, DistillationPoint):
+        raise InputError(
+            f"`method` made a {type(point).__name__} of the pair '{pair.name}'; needed is a "
+            "mgd.DistillationPoint: write a subclass of it, or of mgd.MatchedPoint"
+        )
+    return point
 
 
 def choose_pairs(

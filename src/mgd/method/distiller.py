@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mgd.errors import InputError
 from mgd.inside import PairLike, TappedModel, evaluating, logits_of
-from mgd.method.choices import choose_pairs, make_points
+from mgd.method.choices import PointMaker, choose_pairs, make_points
 from mgd.method.given import check_apart, make_preprocess
 from mgd.method.learner import Distilled, Guidance, Learner
 from mgd.method.logit_term import LogitTerm
@@ -59,6 +59,8 @@ class Distiller(nn.Module):
         solver: A name in `mgd.SOLVERS`, as in `mgd.assign`.
         method: "mgd", without an adapter; "mgd-adapter", with learned convolutions that start as
             the matching; or a baseline at the same points: "ofd", "fitnet". See docs/method.md.
+            Or a subclass of `DistillationPoint`, or a function that makes one of a `PointPair`:
+            a loss of your own at the same points, see docs/own-loss.md.
         teacher_precision: Type of the teacher's arithmetic, such as `torch.bfloat16`. `None` is
             that of the autocast around the forward.
         teacher_view, student_view: How each network sees an image. Then all images that the
@@ -100,7 +102,7 @@ class Distiller(nn.Module):
         dkd_beta: float = 8.0,
         loss_factor: float | None = None,
         solver: str = "scipy",
-        method: str = "mgd",
+        method: str | PointMaker = "mgd",
         teacher_precision: torch.dtype | None = None,
         teacher_view: View | None = None,
         student_view: View | None = None,
@@ -118,12 +120,13 @@ class Distiller(nn.Module):
             raise InputError("nothing to teach: there are no `points` and `kd_weight` is 0")
         made = make_points(pairs, method, reducer, solver).to(example.device)
         elements = [point.num_elements for point in made]
-        weights = feature_weights(elements, feature_weight, loss_factor, method)
+        name = method if isinstance(method, str) else "own"
+        weights = feature_weights(elements, feature_weight, loss_factor, name)
         tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
         self._example_size = example.shape[-2:]
         self.frozen_teacher = FrozenTeacher(teacher, tapped[0], to_teacher, teacher_precision)
         self.learner = Learner(
-            TappedModel(student, tapped[1]), to_student, made, method, weights, logit_term
+            TappedModel(student, tapped[1]), to_student, made, name, weights, logit_term
         )
         self._is_matched = not self.needs_images
         self.train(student.training)

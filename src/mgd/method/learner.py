@@ -19,7 +19,7 @@ class Distilled(NamedTuple):
     """All that the teacher adds to the loss of each image: the sum of `terms`."""
     terms: dict[str, Tensor]
     """The weighted terms (B,), by name: "kd" where it has a weight, and "mgd_1", "mgd_2", ...,
-    or another method's name, from the shallowest point to the deepest."""
+    or another method's name ("own" for the user's), from the shallowest point to the deepest."""
     output: Any
     """The student's output as the network returns it."""
     point_losses: Float[Tensor, "batch points"]
@@ -63,7 +63,7 @@ class Learner(nn.Module):
         student: With taps.
         preprocess: Gives the student its view of the images.
         points: From the input to the output of the networks.
-        method: What the terms of the points are called after.
+        method: What the terms of the points are called after; "own" for a method of the user's.
         weights: Of each point.
         logit_term: The loss on the logits.
     """

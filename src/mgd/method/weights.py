@@ -42,7 +42,7 @@ def feature_weights(
             for method "mgd-adapter" it is 60, and `60 E / 1500` below 1 500.
         loss_factor: The paper's way to weigh, above 0: `share_i / loss_factor`. It takes the place
             of `feature_weight`.
-        method: A name in `mgd.method.choices.METHODS`.
+        method: A name in `mgd.method.choices.METHODS`, or "own".
 
     Raises:
         InputError: For a weight or factor out of range.

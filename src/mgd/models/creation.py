@@ -1,12 +1,8 @@
 """Builds networks by name: of this package, torchvision, timm, transformers, or your own code."""
 
 import difflib
-import importlib
 import inspect
-import os
 import re
-import sys
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,6 +17,7 @@ from mgd.models.huggingface import create_hf, hf_classes
 from mgd.models.mobilenet import MobileNetV1, mobilenet_v2_eccv
 from mgd.models.shufflenet import shufflenet_v2, shufflenet_v2_x0_5
 from mgd.models.weights import load_backbone, load_weights, read_weights
+from mgd.own_code import import_own, told
 
 Builder = Callable[[int], nn.Module]
 
@@ -211,35 +208,8 @@ def _of_any_size(create: Callable[..., nn.Module]) -> nn.Module:
     return create()
 
 
-def _import(name: str) -> Any:
-    module, _, function = name.partition(":")
-    if os.getcwd() not in sys.path:  # at the end, so that nothing that is installed is shadowed
-        sys.path.append(os.getcwd())
-    try:
-        builder = getattr(importlib.import_module(module), function)
-    except Exception as error:  # the module is the user's, and may raise anything
-        raise InputError(
-            f"network '{name}' cannot be imported ({_told(error)}); give package.module:callable "
-            "of an installed package, or of a file in the current folder"
-        ) from error
-    return builder
-
-
-def _told(error: Exception) -> str:
-    """Tells in one line what the user's code raised, and where."""
-    text = " ".join(str(error).split())
-    if isinstance(error, (ImportError, AttributeError, SyntaxError)):
-        return text
-    own = [
-        f", {os.path.basename(frame.filename)} line {frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename.startswith(os.getcwd())
-    ]
-    return f"{type(error).__name__}{f': {text}' if text else ''}{own[-1] if own else ''}"
-
-
 def _create_by_code(name: str, num_classes: int, weights: str | None) -> nn.Module:
-    builder = _import(name)
+    builder = import_own("network", name)
     if weights == PRETRAINED:
         raise InputError(
             f"there are no published weights for '{name}', which is your code; {_OTHER_WEIGHTS}"
@@ -257,7 +227,7 @@ def _create_by_code(name: str, num_classes: int, weights: str | None) -> nn.Modu
         raise
     except Exception as error:  # the user's code, which may raise anything
         raise InputError(
-            f"network '{name}' fails with num_classes={num_classes} ({_told(error)}); repair it"
+            f"network '{name}' fails with num_classes={num_classes} ({told(error)}); repair it"
         ) from error
     if not isinstance(network, nn.Module):
         raise InputError(

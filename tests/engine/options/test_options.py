@@ -110,7 +110,7 @@ def test_choices_of_a_run_are_those_of_the_registries():
     assert OPTIONS["mgd_reducer"].choices == tuple(REDUCERS)
     assert OPTIONS["mgd_solver"].choices == tuple(SOLVERS)
     assert OPTIONS["kd"].choices == tuple(LOGIT_LOSSES)
-    assert OPTIONS["distiller"].choices == ("none", "kd", *METHODS)
+    assert OPTIONS["distiller"].words == ("none", "kd", *METHODS)  # or code of the user's
     assert OPTIONS["augment"].choices == get_args(Augment)
 
 

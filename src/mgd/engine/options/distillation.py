@@ -16,12 +16,13 @@ class DistillationConfig(Group):
 
     listed_for: ClassVar[tuple[Command, ...]] = ("distill",)
 
-    distiller: Annotated[str, OneOf(("none", "kd"), METHODS)] = option(
+    distiller: Annotated[str, OneOf(("none", "kd"), METHODS, or_code=True)] = option(
         "none",
         "mgd: Matching Guided Distillation; mgd-adapter: with learned 1x1 convolutions that start "
         "as the matching, which is then solved once; kd: logits only; fitnet, ofd: features "
         "through learned 1x1 convolutions that start at random, with the squared distance or the "
-        "partial L2; none: no teacher",
+        "partial L2; CODE: package.module:name of a loss of your own at the points; none: no "
+        "teacher",
         brief="method of distillation",
     )
     mgd_reducer: Annotated[str, OneOf(REDUCERS)] = option(

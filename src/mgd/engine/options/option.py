@@ -22,13 +22,20 @@ Switch = Literal[0, 1]
 
 @dataclass(frozen=True)
 class OneOf:
-    """Choices that a registry names: `Annotated[str, OneOf(REDUCERS)]`."""
+    """Choices that a registry names: `Annotated[str, OneOf(REDUCERS)]`.
+
+    Args:
+        registries: Each with names.
+        or_code: Whether `package.module:name`, code of the user's, is a choice as well.
+    """
 
     names: tuple[str, ...]
+    or_code: bool
 
-    def __init__(self, *registries: Mapping[str, Any] | tuple[str, ...]):
+    def __init__(self, *registries: Mapping[str, Any] | tuple[str, ...], or_code: bool = False):
         names = tuple(name for registry in registries for name in registry)
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "or_code", or_code)
 
 
 def option(
@@ -101,6 +108,8 @@ class Option:
     """Type of each of several values, where `kind` is tuple."""
     words: tuple[Any, ...]
     """Literal values: the choices, or words such as "auto" beside a number."""
+    or_code: bool
+    """Whether beside `words` only `package.module:name` is a value, code of the user's."""
 
     @property
     def flag(self) -> str:
@@ -146,11 +155,14 @@ class Option:
         Raises:
             InputError: If it is none of the choices or outside the range.
         """
-        if value == self.default or (self.kind and value in self.words):
+        if value == self.default or value in self.words:
             return
         given = f"`{self.name}` (={value})"
-        if self.kind is None and value not in self.words:
-            raise InputError(f"{given} is unknown; choose one of {', '.join(map(str, self.words))}")
+        is_code = self.or_code and ":" in str(value)
+        if (self.kind is None or self.or_code) and not is_code:
+            more = ", or give package.module:name of your own code" if self.or_code else ""
+            known = ", ".join(map(str, self.words))
+            raise InputError(f"{given} is unknown; choose one of {known}{more}")
         if self.kind in (int, float):
             if not isinstance(value, Integral if self.kind is int else Real):
                 raise InputError(f"{given} must be {self.needed}")
@@ -191,10 +203,10 @@ def options_of(group: type[Group]) -> tuple[Option, ...]:
     options = []
     for item in dataclasses.fields(group):  # type: ignore[arg-type]  # every group is a dataclass
         declared = dict(item.metadata)
-        kind, words = _kind_and_words(hints[item.name])
+        kind, words, or_code = _kind_and_words(hints[item.name])
         part = get_args(hints[item.name])[0] if kind is tuple else str
         declared["commands"] = declared["commands"] or group.listed_for
-        value = {int: "N", float: "X"}.get(kind or str, "NAME")
+        value = "CODE" if or_code else {int: "N", float: "X"}.get(kind or str, "NAME")
         declared["shown"] = declared["shown"] or "|".join([*map(str, words), value])
         options.append(
             Option(
@@ -203,20 +215,21 @@ def options_of(group: type[Group]) -> tuple[Option, ...]:
                 kind=kind,
                 part=part,
                 words=words,
+                or_code=or_code,
                 **declared,
             )
         )
     return tuple(options)
 
 
-def _kind_and_words(hint: Any) -> tuple[type | None, tuple[Any, ...]]:
-    """Splits an annotation into a type to read and the literal values beside it.
+def _kind_and_words(hint: Any) -> tuple[type | None, tuple[Any, ...], bool]:
+    """Splits an annotation into a type to read, the literal values beside it, and "or code".
 
     `None` and the empty string stand for "not given", which no command line has to write.
     """
     if get_origin(hint) is Annotated:
-        (names,) = (mark.names for mark in hint.__metadata__ if isinstance(mark, OneOf))
-        return None, names
+        (mark,) = (mark for mark in hint.__metadata__ if isinstance(mark, OneOf))
+        return (str if mark.or_code else None), mark.names, mark.or_code
     is_union = get_origin(hint) in (Union, types.UnionType)
     members = get_args(hint) if is_union else (hint,)
     literals = [member for member in members if get_origin(member) is Literal]
@@ -226,4 +239,5 @@ def _kind_and_words(hint: Any) -> tuple[type | None, tuple[Any, ...]]:
         if member not in literals and member is not types.NoneType
     ]
     words = tuple(word for literal in literals for word in get_args(literal) if word != "")
-    return (kinds[0] if kinds else None), words  # type: ignore[return-value]  # classes, all
+    kind = kinds[0] if kinds else None
+    return kind, words, False  # type: ignore[return-value]  # classes, all

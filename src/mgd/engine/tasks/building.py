@@ -19,9 +19,11 @@ from mgd.engine.tasks.task import Task
 from mgd.engine.tasks.trial import try_networks
 from mgd.errors import InputError
 from mgd.inside import PairLike, points_from_plain
+from mgd.method.choices import PointMaker
 from mgd.method.distiller import Distiller
 from mgd.method.weights import logit_weight
 from mgd.models.pairs import known_points
+from mgd.own_code import import_own
 from mgd.views import Preprocess, View
 
 DTYPES = {"": None, "32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -105,7 +107,7 @@ def build_distiller(
         dkd_beta=options.dkd_beta,
         loss_factor=None if options.loss_factor == "auto" else options.loss_factor,
         solver=options.mgd_solver,
-        method="mgd" if options.distiller == "kd" else options.distiller,
+        method=_method(options.distiller),
         teacher_precision=DTYPES[devices.teacher_precision],
         teacher_view=teacher_view,
         student_view=student_view,
@@ -119,6 +121,13 @@ def build_distiller(
     if devices.compile:
         compile_networks(distiller)
     return distiller
+
+
+def _method(distiller: str) -> str | PointMaker:
+    if ":" in distiller:
+        own: PointMaker = import_own("distiller", distiller)
+        return own
+    return "mgd" if distiller == "kd" else distiller
 
 
 def choose_logits(
