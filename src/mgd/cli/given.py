@@ -127,6 +127,8 @@ def _may_run_code(name: str, value: str) -> bool:
     """Tells whether an option's value would run code: a module of the user's, or in a .pt2 file."""
     if name in ("arch", "teacher"):
         return is_code(value)
+    if name == "distiller":
+        return ":" in value
     return name in ("student_resume", "teacher_resume") and value.endswith(".pt2")
 
 

@@ -81,7 +81,8 @@ def _what(facts: Facts) -> str:
     if not facts.teacher:
         return f"{start} was trained on its own, without a teacher."
     reducer = f"{facts.reducer}: {REDUCERS[facts.reducer].title}"
-    how = _METHODS.get(facts.method, "").format(reducer=reducer)
+    own = f"learned from the features of its teacher by a loss of its authors, {code(facts.method)}"
+    how = _METHODS[facts.method].format(reducer=reducer) if facts.method in _METHODS else own
     loss = LOGIT_LOSSES[facts.logit_loss].title if facts.logit_loss else ""
     if facts.method == "kd":
         how += f" ({facts.logit_loss}: {loss})"
