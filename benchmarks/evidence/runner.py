@@ -3,6 +3,7 @@
 import contextlib
 import json
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -22,6 +23,7 @@ from mgd.runfolder import read_run
 RESULTS = HERE / "results.jsonl"
 RENAMED = {" --loss-worth ": " --feature-weight ", ", worth ": ", feature weight "}
 """Flags and methods whose name has changed since rows were made; the rows stay as they are."""
+_KD_AT_ONE = re.compile(r" --mgd-with-kd 1(?: --kd-temperature \S+)?(?!.* --kd-weight)")
 COLUMNS = ("epoch", "valid_top1")
 """Columns of an epoch's record that a row keeps."""
 OPTIONS = ("arch", "distiller", "size", "train-images")
@@ -142,10 +144,14 @@ def read_results() -> list[dict[str, Any]]:
 
 
 def in_present_names(text: str) -> str:
-    """Returns rows or command lines with today's names of flags and methods."""
+    """Returns rows or command lines with today's names of flags and methods, and today's defaults.
+
+    Until version 0.3.0 the logits counted 1 beside the labels where no weight was given. Since then
+    the matrix gives the weight wherever both teach.
+    """
     for old, new in RENAMED.items():
         text = text.replace(old, new)
-    return text
+    return _KD_AT_ONE.sub(r"\g<0> --kd-weight 1 --ce-weight 1", text)
 
 
 def row_key(row: dict[str, Any]) -> Key:

@@ -45,10 +45,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "student alone": {},
     "KD": {"distiller": "kd"},
     "MGD": {"distiller": "mgd", "mgd_with_kd": 0},
-    "MGD + KD": {"distiller": "mgd", "mgd_with_kd": 1},
+    "MGD + KD": {"distiller": "mgd", "mgd_with_kd": 1, "ce_weight": 1.0},
     "random + KD": {
         "distiller": "mgd",
         "mgd_with_kd": 1,
+        "ce_weight": 1.0,
         "mgd_solver": "random",
         "mgd_update_freq": 0,
     },

@@ -319,6 +319,34 @@ def test_the_labels_decide_whether_the_logits_teach(config, options, labels, wei
     assert (chosen.distillation.logit_weight, line) == (pytest.approx(weight), said)
 
 
+HALF = "the labels and the teacher's logits count half each (see --kd-weight and --ce-weight)"
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "said"),
+    [
+        ({}, (0.5, 0.5), HALF),
+        ({"distiller": "mgd-adapter"}, (0.5, 0.5), HALF),
+        ({"ce_weight": 1}, (1, 1), ""),
+        ({"ce_weight": 0}, (0, 1), ""),
+        ({"kd_weight": 0.3}, (1, 0.3), ""),
+        ({"unlabelled": ("more",)}, (1, 1), ""),
+        ({"label_free": True}, (1, 1), ""),
+        ({"distiller": "kd"}, (1, 1), ""),
+        ({"mgd_with_kd": 0}, (1, 0), ""),
+        ({"mgd_with_kd": None}, (1, 0), ""),
+        ({"distiller": "none"}, (1, 0), ""),
+    ],
+)  # fmt: skip
+def test_logits_beside_the_features_share_the_weight_of_the_labels(config, options, weights, said):
+    config = config.replace(**{"mgd_with_kd": 1, **options})
+    teacher = Classifier("any", torch.nn.Identity(), View(), "", "")
+    chosen, line = choose_logits(config, teacher, labels_per_class=450)
+    options = chosen.distillation
+    assert (options.label_weight, options.logit_weight) == pytest.approx(weights)
+    assert line == said
+
+
 def test_a_run_says_that_its_logits_teach_and_keeps_the_options_as_given(config, more):
     heard = Heard()
     folder = train(config.replace(mgd_with_kd=None, unlabelled=(str(more),)), heard).folder

@@ -79,9 +79,10 @@ class DistillationConfig(Group):
         above=0,
         brief="weight of the feature loss",
     )
-    ce_weight: float = option(
-        1.0,
-        "weight of the cross-entropy with the labels; 0: the student learns from its teacher alone",
+    ce_weight: float | Literal["auto"] = option(
+        "auto",
+        "weight of the cross-entropy with the labels; 0: the student learns from its teacher "
+        "alone; auto: 1, and 0.5 where --kd-weight auto is 0.5",
         least=0,
     )
     kd: Annotated[str, OneOf(LOGIT_LOSSES)] = option(
@@ -97,9 +98,10 @@ class DistillationConfig(Group):
     )
     kd_weight: float | Literal["auto"] = option(
         "auto",
-        "weight of the loss on the logits. auto: 1 where it is asked for (--distiller kd, "
-        "--mgd-with-kd 1); else, with --unlabelled, 1 - n / 100 for n labelled images of a class, "
-        "and 0 from 100 on",
+        "weight of the loss on the logits. auto: 1 with --distiller kd; with --mgd-with-kd 1 the "
+        "logits and the labels share a weight of 1, 0.5 each, unless --ce-weight is given, or "
+        "some images have no label: then 1; without it, with --unlabelled, 1 - n / 100 for n "
+        "labelled images of a class, and 0 from 100 on",
         least=0,
         brief="weight of the loss on the logits",
     )
@@ -115,3 +117,8 @@ class DistillationConfig(Group):
         if not self.asks_for_logits:
             return 0.0
         return 1.0 if self.kd_weight == "auto" else self.kd_weight
+
+    @property
+    def label_weight(self) -> float:
+        """The weight of the cross-entropy with the labels."""
+        return 1.0 if self.ce_weight == "auto" else self.ce_weight

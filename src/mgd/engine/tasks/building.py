@@ -133,9 +133,11 @@ def _method(distiller: str) -> str | PointMaker:
 def choose_logits(
     config: RunConfig, teacher: Classifier | None, labels_per_class: float
 ) -> tuple[RunConfig, str]:
-    """Decides whether the logits teach beside the features, where no option says so.
+    """Decides how much the logits teach beside the features, where no option says so.
 
-    That is open where some images have no label. Elsewhere only the user adds the logits.
+    Whether they do is open where some images have no label; elsewhere only the user adds them.
+    They then share the weight of the labels, since they say nearly the same: with more weight on
+    the classes altogether the features count too little (docs/evidence.md).
 
     Args:
         config: The run.
@@ -143,11 +145,19 @@ def choose_logits(
         labels_per_class: Labelled training images for each class, on average.
 
     Returns:
-        The run with what was decided; and a line about it, where a weight was chosen.
+        The run with what was decided; and a line about it, where something was.
     """
-    options = config.distillation
-    is_decided = options.mgd_with_kd is not None or options.distiller == "kd"
-    if is_decided or not config.data.unlabelled or teacher is None or teacher.no_answers:
+    options, data = config.distillation, config.data
+    if options.distiller in ("none", "kd") or options.mgd_with_kd == 0:
+        return config, ""
+    has_unlabelled = bool(data.unlabelled) or data.label_free
+    if options.mgd_with_kd == 1:
+        if has_unlabelled or (options.kd_weight, options.ce_weight) != ("auto", "auto"):
+            return config, ""
+        return config.replace(kd_weight=0.5, ce_weight=0.5), (
+            "the labels and the teacher's logits count half each (see --kd-weight and --ce-weight)"
+        )
+    if not data.unlabelled or teacher is None or teacher.no_answers:
         return config, ""
     if options.kd_weight != "auto":
         return config.replace(mgd_with_kd=1), ""

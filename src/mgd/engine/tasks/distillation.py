@@ -54,7 +54,7 @@ class DistillationTask(Task):
         options = config.distillation
         self._images, self._most = images, options.mgd_images
         smoothing = config.labels.label_smoothing
-        self._label_term = LabelTerm(options.ce_weight, smoothing, class_weights)
+        self._label_term = LabelTerm(options.label_weight, smoothing, class_weights)
         is_solved_again = distiller.points.solved_again
         self._rematch = RematchSchedule(options.mgd_update_freq if is_solved_again else 0)
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
