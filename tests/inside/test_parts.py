@@ -86,7 +86,7 @@ def test_a_network_computes_the_same_with_weights_in_the_calls_of_its_parts_alon
     torch.testing.assert_close(network(example), expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["cnn", "attention", "vit"])  # the others lend weights
 def test_parts_are_in_order_and_neither_too_small_nor_too_large(name):
     network = NETWORKS[name]()
     parts = separate_parts(network, images())

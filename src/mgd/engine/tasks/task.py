@@ -85,7 +85,7 @@ class Task(ABC):
         return {}
 
     def in_step(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yields this rank's items, of which each needs one forward of the teacher, if there is any.
+        """Yields this rank's items, each of which needs one forward of the teacher.
 
         Every rank must call it, also one without items: it may have to help the others.
         """
