@@ -25,6 +25,9 @@ def test_one_process_agrees_with_itself():
     assert [found.tolist() for found in ranks.gather(tensor)] == [[1, 2]]
     assert ranks.gather_objects({"a": 1}) == [{"a": 1}]
     assert ranks.sum_with_gradient(tensor) is tensor
+    assert list(ranks.keep_step([1, 2], lambda: pytest.fail("has nobody to wait for"))) == [1, 2]
+    assert ranks.whole(tensor) is ranks.held_here(tensor) is tensor
+    assert not ranks.is_sharded(torch.nn.Linear(2, 2))
     ranks.leave()
 
 
@@ -50,6 +53,9 @@ def work(rank, folder):
     found = {name: value.tolist() for name, value in found.items()}
     found["gathered"] = [value.tolist() for value in ranks.gather(mine)]
     found["objects"] = ranks.gather_objects(f"rank {rank}")
+    idle = []  # rank 0 has three items, and rank 1 has one
+    turns = ranks.keep_step(range(3 - 2 * rank), lambda: idle.append(ranks.gather_objects("idle")))
+    found["turns"] = [(turn, ranks.gather_objects(turn)) for turn in turns], idle
     found["who"] = (ranks.rank(), ranks.num_ranks(), ranks.is_first())
     torch.save(found, f"{folder}/{rank}.pt")
     ranks.leave()
@@ -65,3 +71,6 @@ def test_two_processes_agree(tmp_path):
         assert found["grad"] == [3, 3]  # one from rank 0, two from rank 1
     assert (first["moved"], second["moved"]) == ([3, 30], [0, 0])
     assert (first["who"], second["who"]) == ((0, 2, True), (1, 2, False))
+    shared = [[0, 0], [1, "idle"], [2, "idle"]]
+    assert first["turns"] == (list(enumerate(shared)), [])
+    assert second["turns"] == ([(0, [0, 0])], shared[1:])

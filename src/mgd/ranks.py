@@ -7,12 +7,13 @@ and shares change nothing, and the one process is the first.
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 Value = TypeVar("Value")
 
@@ -90,6 +91,72 @@ def gather_objects(value: Value) -> list[Value]:
 def sum_with_gradient(values: Tensor) -> Tensor:
     """Returns the sum over the ranks; its gradient is the sum of all ranks' gradients."""
     return cast("Tensor", _SumOverRanks.apply(values)) if are_several() else values
+
+
+def keep_step(items: Iterable[Value], idle: Callable[[], object]) -> Iterator[Value]:
+    """Yields this rank's items; then calls `idle` once for each item that another still has.
+
+    For items that need all ranks at once, where some ranks have fewer items than others.
+    """
+    yours = iter(items)
+    while True:
+        item = list(islice(yours, 1))
+        if not any(gather_objects(bool(item))):
+            return
+        if item:
+            yield item[0]
+        else:
+            idle()
+
+
+def shard(network: nn.Module, parts: Iterable[nn.Module], device: torch.device) -> None:
+    """Leaves each rank with a share of a network's parameters, on the device.
+
+    In a forward, which all ranks must run at once, each part's parameters are gathered for its own
+    call alone, and those in no part for the whole forward. Buffers stay whole. Nothing can be
+    loaded into the network any more.
+
+    Args:
+        network: With the same frozen weights on every rank; edited in place.
+        parts: Modules of it, each after those inside it; see `inside.separate_parts`.
+        device: Where to.
+    """
+    # Not where the module is imported: they need a torch built with `torch.distributed`.
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.dim() == 0:  # which cannot be cut, and a forward reads a buffer as well
+                delattr(module, name)
+                module.register_buffer(name, parameter.detach())
+            else:  # the channels-last format is no longer one piece
+                parameter.data = parameter.data.contiguous()
+    mesh = init_device_mesh(device.type, (num_ranks(),))
+    for part in (*parts, network):
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Tells whether a network's forward needs all ranks at once, since `shard` has cut it."""
+    return any(map(_is_cut, network.parameters()))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Returns a tensor; of one that is cut, the shares of all ranks, which must all ask at once."""
+    cut: Any = tensor
+    return cast("Tensor", cut.full_tensor()) if _is_cut(tensor) else tensor
+
+
+def held_here(tensor: Tensor) -> Tensor:
+    """Returns a tensor; of one that is cut, this rank's share."""
+    cut: Any = tensor
+    return cast("Tensor", cut.to_local()) if _is_cut(tensor) else tensor
+
+
+def _is_cut(tensor: Tensor) -> bool:
+    # A DTensor; asking for its class would import it into every run.
+    return hasattr(tensor, "full_tensor")
 
 
 def leave() -> None:

@@ -40,7 +40,7 @@ def pages(monkeypatch, going):
 
         write(folders, path, draw_and_keep)
 
-    monkeypatch.setattr("mgd.cli.after.follow", watched)
+    monkeypatch.setattr("mgd.cli.report.follow", watched)
     return drawn
 
 

@@ -71,6 +71,16 @@ def test_what_has_no_label_has_a_share_in_no_class(alphas):
     assert float(mixed.sum()) == pytest.approx(2)
 
 
+@pytest.mark.parametrize("alphas", [MIXUP, CUTMIX])
+@pytest.mark.parametrize("label", [3, -1])
+def test_an_image_alone_in_its_batch_is_mixed_with_itself(alphas, label):
+    """The last batch may have one image, and so may a rank's share of a batch."""
+    images, labels = mixing(**alphas)((IMAGES[:1], torch.tensor([label])), 0, 4)
+    torch.testing.assert_close(images, FLOATS[:1])
+    expected = as_shares(torch.tensor([label]), CLASSES)
+    torch.testing.assert_close(labels, expected)
+
+
 def test_each_batch_takes_one_of_two_kinds():
     both = mixing(**MIXUP, **CUTMIX)
     is_pasted = []

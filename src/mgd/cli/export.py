@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from torch import nn
 
-from mgd.cli.after import check_output
 from mgd.cli.given import images_of_run, words
 from mgd.cli.parser import Parser, add_option
 from mgd.cli.progress import passing_bar
 from mgd.cli.proof_table import proof_lines
+from mgd.cli.report import check_output
 from mgd.engine.card import card_of_file, is_card
 from mgd.engine.export import (
     Images,

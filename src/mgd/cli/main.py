@@ -13,13 +13,13 @@ import torch
 
 from mgd import ranks
 from mgd.cli import commands
-from mgd.cli.after import report
 from mgd.cli.compare import compare
 from mgd.cli.demo import demo
 from mgd.cli.export import export
 from mgd.cli.lines import printable, printable_lines
 from mgd.cli.points import points
 from mgd.cli.predict import predict
+from mgd.cli.report import report
 from mgd.cli.translate import with_flags
 from mgd.errors import InputError, RunError
 

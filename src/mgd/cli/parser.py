@@ -27,7 +27,6 @@ from mgd.engine.options.checks import (
 )
 from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig
 from mgd.engine.options.option import TRAINING, Command, Option, options_of
-from mgd.engine.options.schedule import LEARNING_RATES
 from mgd.errors import InputError
 from mgd.models import NAMES
 from mgd.runfolder import names
@@ -153,8 +152,6 @@ class RunParser(Parser):
             "label_free"
         ):  # nothing else trains the student's last layer
             values.setdefault("mgd_with_kd", 1)
-        if "opt" in values:
-            values.setdefault("learning_rate", LEARNING_RATES[values["opt"]])
         config = RunConfig().replace(**{**_DEFAULTS.get(self.command, {}), **values})
         if not config.output.evaluate:
             self._check_teacher(config, given)

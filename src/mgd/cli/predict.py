@@ -9,9 +9,9 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgd.cli.after import check_output
 from mgd.cli.lines import printable
 from mgd.cli.parser import Parser, add_option
+from mgd.cli.report import check_output
 from mgd.data import find_images
 from mgd.engine.options.config import OPTIONS, DataConfig
 from mgd.engine.predict import Prediction

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from mgd.engine.loop.opening import (
     duplicates_warning,
     enlarging_warning,
     opening_lines,
+    sharded_line,
 )
 from mgd.engine.loop.pipeline import (
     Part,
@@ -108,7 +110,7 @@ def _train(
     classes = splits.classes
     if config.data.label_free:
         classes = list(teachers_classes(config, classes))
-    classifiers = build_classifiers(config, classes, augment, fabric.device)
+    classifiers = build_classifiers(config, classes, augment, _first_device(fabric, config))
     fabric.barrier()  # rank 0 makes the folder once every rank has looked for checkpoints
     log = RunLog(path, config) if fabric.is_global_zero else None
     trainer: Trainer | None = None
@@ -116,11 +118,11 @@ def _train(
     try:
         splits, bad_images = _cut(config, splits, classifiers, reporter)
         pipeline = Pipeline(config, fabric, splits, classifiers)
+        trainer = _trainer(fabric, config, pipeline, classifiers, reporter, path)
         if config.data.label_free:
             assert classifiers.teacher is not None  # the options say so
             watch = reporter.watch("asking the teacher for the classes of held-out images")
             pipeline.label_valid_by(classifiers.teacher, watch)
-        trainer = _trainer(fabric, config, pipeline, classifiers, reporter, path)
         if state is not None:
             trainer.state.load_state_dict(state)
             place = trainer.progress
@@ -134,8 +136,8 @@ def _train(
             open_other_logs(log, trainer)
         trainer.fit(log, teacher)
         outcome = _finish(trainer, path, teacher, start)
+        finish_gallery(trainer.task, pipeline, None if log is None else path)
         if log is not None:
-            finish_gallery(trainer.task, pipeline, path)
             result = _result(outcome)
             log.write_result(result)
             write_card(path, config, pipeline.splits, classifiers, result)
@@ -189,6 +191,14 @@ def _cut(
     return splits, bad_images
 
 
+def _first_device(fabric: Fabric, config: RunConfig) -> torch.device:
+    """Returns where the networks are made and joined.
+
+    A teacher that is to be sharded may be too large for the device. Its task moves both networks.
+    """
+    return torch.device("cpu") if config.devices.shards_teacher else fabric.device
+
+
 def _trainer(
     fabric: Fabric,
     config: RunConfig,
@@ -207,12 +217,16 @@ def _trainer(
     if note:
         reporter.message(note)
     example, class_weights = pipeline.example(), pipeline.class_weights
+    example = example.to(_first_device(fabric, config))
     task = build_task(chosen, classifiers, example, num_steps, images, class_weights)
     try:
-        return Trainer(fabric, config, pipeline, task, reporter, path)
+        trainer = Trainer(fabric, config, pipeline, task, reporter, path)
     except Exception:
         task.close()
         raise
+    if config.devices.shards_teacher and classifiers.teacher is not None:
+        reporter.message(sharded_line(classifiers.teacher.network))
+    return trainer
 
 
 def _judge_teacher(

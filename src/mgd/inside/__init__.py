@@ -4,6 +4,7 @@ from mgd.inside.batches import IMAGE_KEYS, described, find_images, find_labels
 from mgd.inside.discovery import MAX_POINTS, discover_points, resolve_points
 from mgd.inside.modes import AsGiven, evaluating
 from mgd.inside.outputs import logits_of
+from mgd.inside.parts import separate_parts
 from mgd.inside.points import (
     PairLike,
     PointList,
@@ -36,4 +37,5 @@ __all__ = [
     "points_from_plain",
     "points_to_plain",
     "resolve_points",
+    "separate_parts",
 ]

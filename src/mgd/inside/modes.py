@@ -23,14 +23,21 @@ class AsGiven:
 
     def __init__(self, network: nn.Module):
         self._modes = [(module, module.training) for module in network.modules()]
-        self._learned = [(weight, weight.requires_grad) for weight in network.parameters()]
+        # By name: a weight that is replaced meanwhile, as where a BatchNorm is folded into it, may
+        # be large, and is not kept alive here.
+        self._learned = [
+            (module, name, weight.requires_grad)
+            for module in network.modules()
+            for name, weight in module.named_parameters(recurse=False)
+        ]
 
     def restore(self) -> None:
         """Sets modes and gradients back, once; a second call leaves the network alone."""
         for module, mode in self._modes:
             module.training = mode
-        for weight, is_learned in self._learned:
-            weight.requires_grad_(is_learned)
+        for module, name, is_learned in self._learned:
+            if isinstance(weight := getattr(module, name, None), nn.Parameter):
+                weight.requires_grad_(is_learned)
         self._modes, self._learned = [], []
 
 

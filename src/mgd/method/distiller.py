@@ -124,7 +124,9 @@ class Distiller(nn.Module):
         weights = feature_weights(elements, feature_weight, loss_factor, name)
         tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
         self._example_size = example.shape[-2:]
-        self.frozen_teacher = FrozenTeacher(teacher, tapped[0], to_teacher, teacher_precision)
+        self.frozen_teacher = FrozenTeacher(
+            teacher, tapped[0], to_teacher, example[:1], teacher_precision
+        )
         self.learner = Learner(
             TappedModel(student, tapped[1]), to_student, made, name, weights, logit_term
         )

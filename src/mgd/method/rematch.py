@@ -82,7 +82,8 @@ def update_matching(
     device = statistics[0].image_count.device
     for sums in statistics:
         sums.reset()
-    for images in _at_most(_share_of_this_rank(max_images), loader):
+    batches = _at_most(_share_of_this_rank(max_images), loader)
+    for images in distiller.frozen_teacher.in_step(batches):
         distiller.observe(images.to(device, non_blocking=True))
     add_over_ranks(distiller)
     if not all(sums.image_count for sums in statistics):

@@ -1,8 +1,8 @@
 """FrozenTeacher: a network that is only asked, never trained, and given back as it was."""
 
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
 from torch.utils.hooks import RemovableHandle
 
+from mgd import ranks
 from mgd.errors import InputError
 from mgd.inside import AsGiven, Tap, TappedModel
 from mgd.tensors.margin import margin_from_norm
+
+Item = TypeVar("Item")
 
 
 class FrozenTeacher(nn.Module):
@@ -24,14 +27,18 @@ class FrozenTeacher(nn.Module):
         network: The teacher; its parameters need no gradients until `close()`.
         taps: Places to read.
         preprocess: Gives the network its view of the images.
+        spare: An image (1, C, H, W), as `forward` takes it; see `in_step`.
         precision: Type of its arithmetic; `None` is that of the autocast around the forward.
     """
+
+    spare: Tensor
 
     def __init__(
         self,
         network: nn.Module,
         taps: Sequence[Tap],
         preprocess: nn.Module,
+        spare: Tensor,
         precision: torch.dtype | None = None,
     ):
         super().__init__()
@@ -39,6 +46,7 @@ class FrozenTeacher(nn.Module):
         self._given = AsGiven(network)
         self._handles: list[RemovableHandle] = []
         self.tapped, self.preprocess = TappedModel(network, taps), preprocess
+        self.register_buffer("spare", spare.clone(), persistent=False)
         self.register_state_dict_post_hook(_forget_weights)
         network.requires_grad_(False)
         self.eval()
@@ -62,8 +70,23 @@ class FrozenTeacher(nn.Module):
         with torch.autocast(images.device.type, self.precision if enabled else None, enabled):
             return self.tapped(images)  # type: ignore[no-any-return]  # the call of a module
 
+    def in_step(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yields items, such as batches of images, of which each needs one forward.
+
+        A network that is sharded over ranks needs all of them in each forward. So a rank that is
+        through with its items runs the network on a spare image until the others are through.
+
+        Args:
+            items: Of this rank.
+        """
+        if ranks.is_sharded(self.network):
+            return ranks.keep_step(items, lambda: self(self.spare))
+        return iter(items)
+
     def margin(self, norm: str) -> Float[Tensor, " teacher"]:
         """Returns the margins (T,) behind one of the network's BatchNorms.
+
+        Where the network is sharded over ranks, all of them must ask at once.
 
         Raises:
             InputError: If the module at that path is no BatchNorm.
@@ -74,7 +97,7 @@ class FrozenTeacher(nn.Module):
                 f"'{norm}' is a {type(module).__name__}; the margin needs a BatchNorm, or none to "
                 "measure it from features"
             )
-        return margin_from_norm(module)
+        return margin_from_norm(_whole(module))
 
     def when_loaded(self, norm: str, call: Callable[[], None]) -> None:
         """Calls a method whenever weights are loaded into one of the network's BatchNorms.
@@ -97,6 +120,15 @@ class FrozenTeacher(nn.Module):
         for handle in self._handles:
             handle.remove()
         self._given.restore()
+
+
+def _whole(norm: _BatchNorm) -> _BatchNorm:
+    """Returns a BatchNorm, or one with its whole parameters where the ranks share them out."""
+    if not ranks.is_sharded(norm):
+        return norm
+    twin = nn.BatchNorm2d(norm.num_features)
+    twin.weight, twin.bias = (nn.Parameter(ranks.whole(each)) for each in (norm.weight, norm.bias))
+    return twin
 
 
 class _Call:

@@ -9,6 +9,7 @@ import yaml
 from mgd.cli.parser import RunParser
 from mgd.engine.options.config import OPTIONS, RunConfig, read_yaml
 from mgd.engine.options.option import COMMANDS
+from mgd.engine.options.schedule import ScheduleConfig
 from mgd.errors import InputError
 
 
@@ -270,3 +271,17 @@ def test_evaluation_takes_the_options_of_training_and_a_teacher(caplog):
     assert RunParser("evaluate").read(words).output.evaluate
     assert RunParser("train").read([*words, "--evaluate"]).networks.teacher_resume == "y.pth"
     assert not caplog.text
+
+
+@pytest.mark.parametrize(("opt", "rate"), [("sgd", 0.1), ("adamw", 0.001)])
+def test_an_optimizer_has_its_own_learning_rate_in_python_too(opt, rate):
+    """As on the command line; see test_recipes.py."""
+    assert ScheduleConfig(opt=opt).learning_rate == rate
+    assert RunConfig().replace(opt=opt).schedule.learning_rate == rate
+    assert RunConfig(schedule=ScheduleConfig(opt=opt)).flat()["learning-rate"] == rate
+    assert ScheduleConfig(opt=opt, learning_rate=0.1).learning_rate == 0.1
+    given = RunConfig().replace(opt=opt, learning_rate=0.3)
+    assert given.replace(epochs=7, opt=opt).schedule.learning_rate == 0.3
+    other = "adamw" if opt == "sgd" else "sgd"
+    back = given.replace(opt=other).replace(opt=opt)
+    assert back.schedule.learning_rate == rate

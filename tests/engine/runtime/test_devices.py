@@ -34,3 +34,11 @@ def test_gpus_that_are_not_there_are_an_error(monkeypatch, visible, asked, reaso
 def test_without_gpus_devices_are_processes(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert build_fabric(RunConfig().replace(devices=2).devices).world_size == 2
+
+
+@pytest.mark.parametrize(("visible", "options"), [(0, {}), (1, {}), (2, {"gpu": 1})])
+def test_a_teacher_is_not_shared_out_to_one_process(monkeypatch, visible, options):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    config = RunConfig().replace(distiller="kd", teacher="resnet18", parallel="fsdp", **options)
+    with pytest.raises(InputError, match="shares the teacher out over several processes, and here"):
+        build_fabric(config.devices)

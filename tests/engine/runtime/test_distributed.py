@@ -92,14 +92,15 @@ def test_an_error_of_a_spawned_rank_is_told_as_in_one_process(
         launch(config, partial(break_down, error=raised))
 
 
-def test_two_torchrun_nodes(tmp_path, free_port):
+@pytest.mark.parametrize("more", [[], ["--parallel", "fsdp"]])
+def test_two_torchrun_nodes(more, tmp_path, free_port):
     """Two agents on loopback are two nodes of one process each; --batch-size is a node's."""
     nodes = []
     for node in range(2):
         words = [
             *("--nnodes", "2", "--nproc-per-node", "1", "--node-rank", str(node)),
             *("--master-addr", "localhost", "--master-port", str(free_port)),
-            *(str(MAIN), *WORDS, "--epochs", "1", "--output", str(tmp_path / "runs")),
+            *(str(MAIN), *WORDS, *more, "--epochs", "1", "--output", str(tmp_path / "runs")),
         ]
         folder = tmp_path / f"node {node}"
         folder.mkdir()

@@ -1,9 +1,10 @@
 """Evaluation: accuracy and loss of one network, every image counted exactly once."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ from mgd.engine.tasks.classifier import Classifier
 from mgd.errors import InputError
 from mgd.inside import evaluating
 from mgd.views import Preprocess
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def evaluate(
     start, pairs = time.perf_counter(), [torch.zeros(0, dtype=torch.long)]
     images_here, likeliest = 0, list[tuple[Tensor, Tensor]]()
     with evaluating(classifier.network):
-        for images, labels in batches:
+        for images, labels in _in_step(classifier, batches, device):
             logits = classifier.logits(preprocess(images)).float()
             if logits.shape[1:] != (num_classes,):
                 raise InputError(
@@ -123,8 +126,22 @@ def answers_of(classifier: Classifier, batches: Iterable[Tensor], device: torch.
     """
     preprocess = Preprocess(classifier.view).to(device)
     with evaluating(classifier.network):
-        found = [_likeliest(classifier.logits(preprocess(images)).float()) for images in batches]
+        found = [
+            _likeliest(classifier.logits(preprocess(images)).float())
+            for images in _in_step(classifier, batches, device)
+        ]
     return _of_all_ranks(found)
+
+
+def _in_step(
+    classifier: Classifier, batches: Iterable[Item], device: torch.device
+) -> Iterator[Item]:
+    """Yields this rank's batches; a network that needs all ranks at once then helps the others."""
+    if not ranks.is_sharded(classifier.network):
+        return iter(batches)
+    size = classifier.view.size
+    image = torch.zeros(1, classifier.view.num_channels, size, size, device=device)
+    return ranks.keep_step(batches, lambda: classifier.network(image))
 
 
 def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:

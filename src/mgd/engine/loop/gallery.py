@@ -12,7 +12,7 @@ from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.pipeline import Pipeline
 from mgd.engine.tasks.gallery import pictures_of
 from mgd.engine.tasks.task import Task
-from mgd.runfolder import names, read_gallery, write_gallery
+from mgd.runfolder import Gallery, names, read_gallery, write_gallery
 
 logger = logging.getLogger(__name__)
 
@@ -20,52 +20,63 @@ IMAGES = 6
 """Validation images in a gallery, spread over the classes as they lie in the data."""
 
 
-def begin_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
-    """Writes the maps of the untrained student, before the first step; rank 0 alone calls it.
+def begin_gallery(task: Task, pipeline: Pipeline, folder: Path | None) -> None:
+    """Writes the maps of the untrained student, before the first step; every rank calls it.
 
     Args:
         task: What will be trained, with a first matching.
         pipeline: Has the images.
-        folder: Of the run.
+        folder: Of the run, on rank 0, which writes; `None` on the others.
 
     Raises:
         RunError: If the file cannot be written.
     """
-    images, labels = _images(task, pipeline)
-    begun = task.begin_gallery(images, labels)
-    if begun is not None and begun.is_finite:
-        write_gallery(folder, begun)
+    for place in task.in_step([] if folder is None else [folder]):
+        images, labels = _images(task, pipeline)
+        begun = task.begin_gallery(images, labels)
+        if begun is not None and begun.is_finite:
+            write_gallery(place, begun)
 
 
-def finish_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
-    """Adds the maps of the best epoch's weights, which the task has from then on.
+def finish_gallery(task: Task, pipeline: Pipeline, folder: Path | None) -> None:
+    """Adds the maps of the best epoch's weights, which rank 0's task has from then on.
 
-    A run whose first steps were made elsewhere, or by an earlier version, has no gallery. Rank 0
-    alone calls it, at the end of the run.
+    A run whose first steps were made elsewhere, or by an earlier version, has no gallery. Every
+    rank calls it, at the end of the run.
+
+    Args:
+        task, pipeline, folder: As in `begin_gallery`.
 
     Raises:
         InputError: If a file of the run cannot be read.
         RunError: If the gallery cannot be written.
     """
-    begun, best = read_gallery(folder), folder / names.BEST_CHECKPOINT
-    if begun is None or not best.is_file():
-        return
+    begun = None if folder is None else _begun(task, pipeline, folder)
+    for place, gallery, images in task.in_step([] if begun is None else [begun]):
+        task.load_state_dict(load_checkpoint(place / names.BEST_CHECKPOINT))
+        ended = task.finish_gallery(images, gallery)
+        if ended.is_finite:
+            write_gallery(place, ended)
+        else:
+            logger.warning(
+                "features of the teacher or the student are not finite numbers: the report shows "
+                "no feature maps"
+            )
+
+
+def _begun(task: Task, pipeline: Pipeline, folder: Path) -> tuple[Path, Gallery, Tensor] | None:
+    """Returns the folder, its gallery and the images, if there is a gallery to be finished."""
+    begun = read_gallery(folder)
+    if begun is None or not (folder / names.BEST_CHECKPOINT).is_file():
+        return None
     images, _ = _images(task, pipeline)
-    if not np.array_equal(pictures_of(images), begun.pictures):
-        logger.warning(
-            "the validation images are not those that the run began with: its report shows no "
-            "feature maps"
-        )
-        return
-    task.load_state_dict(load_checkpoint(best))
-    ended = task.finish_gallery(images, begun)
-    if not ended.is_finite:
-        logger.warning(
-            "features of the teacher or the student are not finite numbers: the report shows no "
-            "feature maps"
-        )
-        return
-    write_gallery(folder, ended)
+    if np.array_equal(pictures_of(images), begun.pictures):
+        return folder, begun, images
+    logger.warning(
+        "the validation images are not those that the run began with: its report shows no feature "
+        "maps"
+    )
+    return None
 
 
 def _images(task: Task, pipeline: Pipeline) -> tuple[Tensor, Sequence[str]]:

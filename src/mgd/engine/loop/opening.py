@@ -4,16 +4,17 @@ import math
 import statistics
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 
 from torch import nn
 
 from mgd.data import seen_elsewhere
 from mgd.data.splits import Split, Splits
 from mgd.engine.loop.evaluation import Scores
+from mgd.engine.runtime.sharding import held_bytes
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
+from mgd.ranks import num_ranks
 
 WIDTH = 80
 """Columns of a terminal that every line fits."""
@@ -65,11 +66,22 @@ def held(network: nn.Module) -> str:
         >>> held(nn.Linear(1000, 500)), held(nn.Linear(2, 2))
         ('holds 2.0 MB: 500 500 parameters', 'holds less than 0.1 MB: 6 parameters')
     """
-    tensors = chain(network.parameters(), network.buffers())
-    megabytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    size = "less than 0.1 MB" if megabytes < 0.1 else f"{megabytes:.1f} MB"
+    size = _megabytes(held_bytes(network)[1])
     return f"holds {size}: {parameters:,} parameters".replace(",", " ")
+
+
+def sharded_line(network: nn.Module) -> str:
+    """Returns what this process holds of a sharded teacher, of which `held` tells the whole."""
+    here, whole = held_bytes(network)
+    return (
+        f"the teacher is sharded over {num_ranks()} processes: this one holds {_megabytes(here)}, "
+        f"{here / whole:.0%} of it"
+    )
+
+
+def _megabytes(size: int) -> str:
+    return "less than 0.1 MB" if size < 1e5 else f"{size / 1e6:.1f} MB"
 
 
 def _lines(title: str, text: str) -> list[str]:

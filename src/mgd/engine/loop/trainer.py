@@ -164,8 +164,8 @@ class Trainer:
         matching = self.task.begin_epoch(self.progress.epoch)
         if matching is not None and log is not None:
             log.write_matching(matching)
-        if log is not None and self.progress.epoch == self.config.schedule.start_epoch:
-            begin_gallery(self.task, self.pipeline, log.path)
+        if self.progress.epoch == self.config.schedule.start_epoch:
+            begin_gallery(self.task, self.pipeline, log.path if log is not None else None)
 
     def _train(self, log: RunLog | None) -> dict[str, float]:
         """Runs the rest of an epoch and returns its means."""

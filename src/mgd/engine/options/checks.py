@@ -49,6 +49,7 @@ def check_together(
         *_schedule(schedule),
         *_weights(networks, output),
         *_devices(devices, distillation),
+        *_sharding(devices, distillation, output),
         *_folder(output),
         *(() if output.evaluate else _labels(data, distillation)),
         *(() if output.evaluate else _use_of_labels(labels, data, distillation)),
@@ -215,6 +216,23 @@ def _devices(devices: DeviceConfig, distillation: DistillationConfig) -> Iterato
         )
     if not _is_address(devices.dist_url):
         yield f"`dist_url` (={devices.dist_url}) must look like tcp://HOST:PORT, or be env://"
+
+
+def _sharding(
+    devices: DeviceConfig, distillation: DistillationConfig, output: OutputConfig
+) -> Iterator[str]:
+    if not devices.shards_teacher:
+        return
+    if output.evaluate or distillation.distiller == "none":
+        yield (
+            "`parallel=fsdp` shares out the teacher of mgd distill, and only there; use "
+            "`parallel=ddp`"
+        )
+    if devices.compile:
+        yield (
+            "`compile` does not work with `parallel=fsdp`, which swaps the teacher's weights "
+            "during its forward; leave one of the two out"
+        )
 
 
 def _is_address(url: str) -> bool:

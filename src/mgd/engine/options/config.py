@@ -80,6 +80,8 @@ class RunConfig:
             InputError: For a value out of range.
             TypeError: For an unknown name.
         """
+        if values.get("opt", self.schedule.opt) != self.schedule.opt:
+            values.setdefault("learning_rate", None)  # that of the new optimizer
         groups = {}
         for group in dataclasses.fields(self):
             old = getattr(self, group.name)

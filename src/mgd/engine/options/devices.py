@@ -17,11 +17,13 @@ class DeviceConfig(Group):
         least=0,
         brief="GPUs or CPU processes; 0: every GPU",
     )
-    parallel: Literal["auto", "single", "dp", "ddp"] = option(
+    parallel: Literal["auto", "single", "dp", "ddp", "fsdp"] = option(
         "auto",
         "how several devices share the work. dp: one process for all GPUs (DataParallel); ddp: one "
-        "process per device; single: one device. auto: dp for several GPUs, ddp for several CPU "
-        "processes, several nodes and under torchrun, else single",
+        "process per device; fsdp: the same, and each holds a share of the teacher's weights, for "
+        "mgd distill with a teacher that is too large for one device; single: one device. auto: dp "
+        "for several GPUs, ddp for several CPU processes, several nodes and under torchrun, else "
+        "single",
     )
     precision: Literal["32", "bf16", "fp16"] = option(
         "32",
@@ -60,3 +62,8 @@ class DeviceConfig(Group):
     sync_bn: Switch = option(
         0, "1: compute BatchNorm statistics over all processes", commands=TRAINING
     )
+
+    @property
+    def shards_teacher(self) -> bool:
+        """Whether each process holds a share of the teacher's weights."""
+        return self.parallel == "fsdp"

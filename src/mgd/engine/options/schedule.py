@@ -27,11 +27,12 @@ class ScheduleConfig(Group):
         "sgd", "optimizer. sgd: with Nesterov's momentum; adamw: Adam with decoupled weight decay"
     )
     learning_rate: float = option(
-        LEARNING_RATES["sgd"],
-        f"learning rate; with --opt adamw {LEARNING_RATES['adamw']}, if it is not given",
+        None,
+        f"learning rate; default: that of --opt, {LEARNING_RATES['sgd']} for sgd and "
+        f"{LEARNING_RATES['adamw']} for adamw",
         flags=("--lr",),
         above=0,
-        brief="learning rate",
+        brief=f"learning rate; default: {LEARNING_RATES['sgd']}",
     )
     momentum: float = option(
         0.9, "momentum of SGD, Nesterov's if above 0; at most 0.999", least=0, most=0.999
@@ -121,6 +122,12 @@ class ScheduleConfig(Group):
         "With --lr-schedule cosine the learning rate has not fallen to 0 then",
         least=0,
     )
+
+    def __post_init__(self) -> None:
+        if self.learning_rate is None:
+            # The one way to set a field of a frozen dataclass. An unknown optimizer is told below.
+            object.__setattr__(self, "learning_rate", LEARNING_RATES.get(self.opt))
+        super().__post_init__()
 
     @property
     def warmup_length(self) -> int:

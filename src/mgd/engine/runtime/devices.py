@@ -102,12 +102,18 @@ def build_fabric(config: DeviceConfig, tracking: str = "pass") -> Fabric:
                 "`mgd_tracking=online` does not work with DataParallel, which `parallel=auto` "
                 "chooses for several GPUs; use `parallel=ddp` or `mgd_tracking=pass`"
             )
-    elif mode == "ddp":
+    elif mode in ("ddp", "fsdp"):  # what is trained is wrapped in DDP with both
         strategy = _ddp(config, gpus)
+    devices, num_nodes = _devices(config, gpus, mode), _num_nodes(config)
+    if mode == "fsdp" and num_nodes == 1 and devices in (1, [config.gpu]):
+        raise InputError(
+            "`parallel=fsdp` shares the teacher out over several processes, and here is one; give "
+            "`devices` of at least 2, or leave `parallel` out"
+        )
     return Fabric(
         accelerator="auto",
-        devices=_devices(config, gpus, mode),
-        num_nodes=_num_nodes(config),
+        devices=devices,
+        num_nodes=num_nodes,
         strategy=strategy,
         precision=PRECISIONS[config.precision],  # type: ignore[arg-type]  # a Literal there
     )

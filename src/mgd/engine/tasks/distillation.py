@@ -13,10 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name fo
 
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import number
+from mgd.engine.runtime.sharding import shard_teacher
 from mgd.engine.tasks import gallery
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.label_term import LabelTerm
-from mgd.engine.tasks.task import Losses, Task
+from mgd.engine.tasks.task import Item, Losses, Task
 from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled
@@ -59,6 +60,7 @@ class DistillationTask(Task):
         self._rematch = RematchSchedule(options.mgd_update_freq if is_solved_again else 0)
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
         self._last_update = {"matching_cost": math.nan, "matching_churn": math.nan}
+        self._shards_teacher = config.devices.shards_teacher
         self.setup(None)
 
     def _is_matching(self) -> bool:
@@ -73,12 +75,15 @@ class DistillationTask(Task):
         """Wraps the learner alone, so that DDP knows of no teacher.
 
         DataParallel cuts every batch for its devices, so it gets teacher and student together.
+        Where the teacher is to be sharded, both are on the CPU until now.
         """
         self._fabric = fabric
         self._whole: nn.Module | None = None
         self._learner: nn.Module = self.distiller.learner
         if fabric is None:
             return
+        if self._shards_teacher:
+            shard_teacher(self.distiller.frozen_teacher, fabric.device)
         if isinstance(fabric.strategy, DataParallelStrategy):
             self._whole = fabric.setup_module(self.distiller)
         else:
@@ -153,6 +158,10 @@ class DistillationTask(Task):
     def columns(self) -> dict[str, float]:
         """Returns the means over the points of the last update; none for a baseline."""
         return dict(self._last_update) if self._is_matching() else {}
+
+    def in_step(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yields items; a sharded teacher runs on until every rank is through with its own."""
+        return self.distiller.frozen_teacher.in_step(items)
 
     def begin_gallery(self, images: Tensor, labels: Sequence[str]) -> Gallery | None:
         """Returns the maps of some channels before training; None with learned convolutions."""

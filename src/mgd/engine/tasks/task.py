@@ -1,8 +1,8 @@
 """Task: all that the training loop knows of what is trained, and towards what."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from mgd.models.metadata import KEY as METADATA_KEY
 from mgd.models.metadata import Metadata
 from mgd.runfolder import Gallery, MatchingRecord
 
+Item = TypeVar("Item")
 Losses = tuple[Tensor, dict[str, Tensor]]
 """The student's logits (B, K), and the weighted terms of the loss, (B,) each."""
 
@@ -83,10 +84,17 @@ class Task(ABC):
         """Returns what the epoch's record says beside losses and accuracies, by column."""
         return {}
 
+    def in_step(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yields this rank's items, each of which needs one forward of the teacher.
+
+        Every rank must call it, also one without items: it may have to help the others.
+        """
+        return iter(items)
+
     def begin_gallery(self, images: Tensor, labels: Sequence[str]) -> Gallery | None:
         """Returns feature maps before the first step; None where there are none to show.
 
-        One rank alone calls it, so it must not wait for the others.
+        One rank alone calls it, inside `in_step`. It runs the teacher once, if there is one.
 
         Args:
             images: uint8 (N, 3, H, W), on the device.
@@ -95,7 +103,10 @@ class Task(ABC):
         return None
 
     def finish_gallery(self, images: Tensor, begun: Gallery) -> Gallery:
-        """Returns a gallery with the feature maps of the weights that are there now."""
+        """Returns a gallery with the feature maps of the weights that are there now.
+
+        Called as `begin_gallery` is.
+        """
         return begun
 
     def volatile_buffers(self) -> Iterator[Tensor]:
