@@ -19,7 +19,7 @@ class Attention(nn.Module):
         self.place = nn.Parameter(torch.randn(1, 4, 16))
         self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(16, 64), nn.GELU(), nn.Linear(64, 16))
-        self.extra = nn.Linear(16, 8)
+        self.extra = nn.ModuleList([nn.Linear(16, 8)])
         self.head = nn.Linear(16, 5)
 
     def forward(self, x):

@@ -6,7 +6,7 @@ reads from outside its own call. Many networks have others: attention reads the 
 layer and never calls that layer. So the network is run once, and watched.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ def separate_parts(network: nn.Module, images: Tensor) -> list[nn.Module]:
         >>> [part.out_features for part in separate_parts(network, torch.zeros(1, 4))]
         [4, 2]
     """
-    readers = _readers(network, images)
+    watch = _watch_reads(network, images)
     total = sum(parameter.numel() for parameter in network.parameters())
     parts: list[nn.Module] = []
     seen = {network}
@@ -50,7 +50,9 @@ def separate_parts(network: nn.Module, images: Tensor) -> list[nn.Module]:
         """Adds the parts in a module; returns how many of its parameters are in none."""
         seen.add(module)
         count = sum(parameter.numel() for parameter in module.parameters())
-        is_alone = all(module in readers.get(id(p), {module}) for p in module.parameters())
+        is_alone = module in watch.called and all(
+            module in watch.readers.get(id(p), {module}) for p in module.parameters()
+        )
         if count > MOST * total or not is_alone:
             own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
             count = own + sum(left_over(child) for child in module.children() if child not in seen)
@@ -66,45 +68,50 @@ def separate_parts(network: nn.Module, images: Tensor) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def _readers(network: nn.Module, images: Tensor) -> dict[int, set[nn.Module]]:
-    """Runs a network; returns the modules that were being called whenever a parameter was read.
-
-    By the id of the parameter; one that was not read is left out.
-    """
-    running: list[nn.Module] = []
-    watch = _Reads({id(parameter) for parameter in network.parameters()}, running)
+def _watch_reads(network: nn.Module, images: Tensor) -> "_Reads":
+    """Runs a network, and returns what was seen."""
+    watch = _Reads({id(parameter) for parameter in network.parameters()})
     handles = []
     for module in network.modules():
-        handles.append(module.register_forward_pre_hook(lambda m, _: running.append(m)))
-        handles.append(module.register_forward_hook(lambda *_: _forget_last(running)))
+        handles.append(module.register_forward_pre_hook(watch.begin))
+        handles.append(module.register_forward_hook(watch.end))
     try:
         with evaluating(network), watch:
             network(images)
     finally:
         for handle in handles:
             handle.remove()
-    return watch.readers
-
-
-def _forget_last(running: list[nn.Module]) -> None:
-    running.pop()
+    return watch
 
 
 class _Reads(TorchFunctionMode):
-    """Notes which modules are running whenever one of some tensors is read."""
+    """Notes which modules are being called whenever one of some tensors is read.
 
-    def __init__(self, watched: set[int], running: list[nn.Module]):
+    Args:
+        watched: The ids of these tensors.
+    """
+
+    def __init__(self, watched: set[int]):
         super().__init__()
-        self.watched, self.running = watched, running
+        self.watched = watched
+        self.called: set[nn.Module] = set()
         self.readers: dict[int, set[nn.Module]] = {}
+        """By the id of a tensor, the modules that were being called at every read of it."""
+        self._running: list[nn.Module] = []
+
+    def begin(self, module: nn.Module, arguments: Any) -> None:
+        """Notes that a call begins."""
+        self._running.append(module)
+        self.called.add(module)
+
+    def end(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        """Notes that the last call ends."""
+        self._running.pop()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        for read in self._watched_in(args, kwargs):
-            now = set(self.running)
+        now = set(self._running)
+        for read in self.watched.intersection(map(id, tensors_in((args, kwargs)))):
             self.readers[read] = self.readers.get(read, now) & now
         return func(*args, **(kwargs or {}))
-
-    def _watched_in(self, *arguments: Any) -> Iterator[int]:
-        yield from {id(tensor) for tensor in tensors_in(arguments)} & self.watched

@@ -13,7 +13,7 @@ from mgd.engine.options.labels import LabelConfig
 from mgd.engine.options.networks import NetworkConfig
 from mgd.engine.options.option import Group, Option, options_of
 from mgd.engine.options.output import OutputConfig
-from mgd.engine.options.schedule import ScheduleConfig
+from mgd.engine.options.schedule import LEARNING_RATES, ScheduleConfig
 from mgd.engine.options.views import ViewConfig
 from mgd.engine.options.yaml_file import read_yaml
 
@@ -80,8 +80,8 @@ class RunConfig:
             InputError: For a value out of range.
             TypeError: For an unknown name.
         """
-        if values.get("opt", self.schedule.opt) != self.schedule.opt:
-            values.setdefault("learning_rate", None)  # that of the new optimizer
+        if values.get("opt", self.schedule.opt) in LEARNING_RATES.keys() - {self.schedule.opt}:
+            values.setdefault("learning_rate", LEARNING_RATES[values["opt"]])
         groups = {}
         for group in dataclasses.fields(self):
             old = getattr(self, group.name)
