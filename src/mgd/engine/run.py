@@ -18,6 +18,7 @@ from mgd.engine.loop.answers import keep_answers
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import finish_gallery
+from mgd.engine.loop.keeping import keep_answers
 from mgd.engine.loop.opening import (
     chance_warning,
     duplicates_warning,
@@ -46,6 +47,7 @@ from mgd.engine.tasks.classifiers import (
     build_classifiers,
     with_names,
 )
+from mgd.engine.tasks.distillation import DistillationTask
 from mgd.errors import InputError
 from mgd.runfolder import RunResult, Start, names, read_epochs, write_bad_images
 
@@ -209,6 +211,10 @@ def _trainer(
     example, class_weights = pipeline.example(), pipeline.class_weights
     task = build_task(chosen, classifiers, example, num_steps, images, class_weights)
     try:
+        if isinstance(task, DistillationTask):
+            kept = keep_answers(chosen, fabric, pipeline, task, path)
+            if kept:
+                reporter.message(kept)
         return Trainer(fabric, config, pipeline, task, reporter, path)
     except Exception:
         task.close()

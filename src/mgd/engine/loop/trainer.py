@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mgd import ranks
-from mgd.data.loading import Batch
+from mgd.data.loading import Batch, Key
 from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import begin_gallery
@@ -179,12 +179,13 @@ class Trainer:
         self.task.train()
         self.reporter.start_epoch(progress.epoch, total, self.num_steps, progress.step)
         pace = Pace()
-        loaded = pace.timed(batches_of(self.pipeline.train))
+        loaded, numbered = pace.timed(batches_of(self.pipeline.train)), iter(plan)
         while batches := list(islice(loaded, per_step)):
             numbers = range(progress.step * per_step, progress.step * per_step + len(batches))
             size = sum(map(plan.batch_size, numbers))
             self.task.begin_step(progress.epoch, progress.step)
-            self._step(batches, size, sum(map(plan.labelled, numbers)) / size)
+            seen = list(islice(numbered, len(batches)))
+            self._step(batches, seen, size, sum(map(plan.labelled, numbers)) / size)
             progress.step += 1
             pace.images += size
             is_last = progress.step == self.num_steps
@@ -205,11 +206,14 @@ class Trainer:
         self.updates.weights.end_epoch()
         return {**self._means(), **pace.row()}
 
-    def _step(self, batches: Sequence[Batch], size: int, labelled: float) -> None:
+    def _step(
+        self, batches: Sequence[Batch], seen: Sequence[list[Key]], size: int, labelled: float
+    ) -> None:
         """Takes one optimizer step; nothing here waits for the device.
 
         Args:
             batches: This rank's share of the batches of the step.
+            seen: What is in each.
             size: Their images, on all ranks.
             labelled: Share of these that have a label.
         """
@@ -223,7 +227,7 @@ class Trainer:
             place = self.progress.epoch, first + number
             images, labels = self.pipeline.prepare(batch, place)
             with self.updates.batch(is_last=number == len(batches) - 1):
-                logits, terms = self.task.losses(images, labels, labelled)
+                logits, terms = self.task.losses(images, labels, labelled, seen[number])
                 values = torch.stack(list(terms.values()))
                 self.updates.backward(values, size)
             found.append((values.detach(), logits.detach(), labels))
