@@ -18,7 +18,7 @@ from mgd.engine.loop.answers import keep_answers
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import finish_gallery
-from mgd.engine.loop.keeping import keep_answers
+from mgd.engine.loop.keeping import keep_teacher
 from mgd.engine.loop.opening import (
     chance_warning,
     duplicates_warning,
@@ -212,7 +212,7 @@ def _trainer(
     task = build_task(chosen, classifiers, example, num_steps, images, class_weights)
     try:
         if isinstance(task, DistillationTask):
-            kept = keep_answers(chosen, fabric, pipeline, task, path)
+            kept = keep_teacher(chosen, fabric, pipeline, task, path)
             if kept:
                 reporter.message(kept)
         return Trainer(fabric, config, pipeline, task, reporter, path)

@@ -26,7 +26,7 @@ from mgd.runfolder import names
 from mgd.version import __version__
 
 
-def keep_answers(
+def keep_teacher(
     config: RunConfig, fabric: Fabric, pipeline: Pipeline, task: DistillationTask, path: Path
 ) -> str:
     """Has a task ask its teacher once for each view of an image, if the options say so.
@@ -62,7 +62,7 @@ def keep_answers(
     task.kept = kept
     return (
         f"the teacher runs in {options.teacher_views} epochs and rests then: its answers to as "
-        f"many views of each image are kept, {kept.store.num_bytes() / GIB:.2f} GiB in "
+        f"many views of each image are kept, {kept.store.num_bytes() / GIB:.2g} GiB in "
         f"'{kept.store.folder}'"
     )
 
