@@ -69,7 +69,9 @@ class FolderSplit(Split):
         try:
             status = os.stat(path)
         except OSError as error:
-            raise InputError(f"'{path}' cannot be read ({error}); add it, or leave it out") from error
+            raise InputError(
+                f"'{path}' cannot be read ({error}); add it, or leave it out"
+            ) from error
         told = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0{self.bit_depth}"
         return os.fsencode(told)
 

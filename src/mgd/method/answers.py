@@ -26,9 +26,7 @@ class Answers(NamedTuple):
 
 
 @torch.no_grad()
-def ask_teacher(
-    distiller: Distiller, images: Num[Tensor, "batch colours height width"]
-) -> Answers:
+def ask_teacher(distiller: Distiller, images: Num[Tensor, "batch colours height width"]) -> Answers:
     """Runs the teacher and returns all that is needed of it, whatever the matching.
 
     Args:

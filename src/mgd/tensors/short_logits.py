@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 LEAST = torch.finfo(torch.float16).min
-"""The lowest number of 16 bits, -65504, in place of anything below; its share is 0 in any softmax."""
+"""The lowest number of 16 bits, -65504, in place of any below. In a softmax its share is 0."""
 
 
 def shorten(

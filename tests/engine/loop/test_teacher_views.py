@@ -10,7 +10,7 @@ from lightning_fabric.strategies.dp import DataParallelStrategy
 import mgd
 from engine.loop.test_one_crop import Run
 from engine.loop.test_trainer import CutAt, PowerCutError, rows_of, same_state
-from engine.loop.test_unlabelled_runs import Heard, config, more  # noqa: F401  # fixtures
+from engine.loop.test_two_ranks import Heard
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.keeping import keep_teacher
 from mgd.engine.run import train
@@ -227,7 +227,9 @@ def test_a_run_says_what_it_keeps(views, asked):
 
 def test_more_than_the_limit_is_refused_before_anything_is_written(views):
     config = views.replace(teacher_views_gib=0.0001)
-    with pytest.raises(InputError, match="of 30 images need 0.00 GiB, 0.00 of them for features"):
+    with pytest.raises(
+        InputError, match=r"of 30 images need 0\.00 GiB, 0\.00 of them for features"
+    ):
         train(config)
     assert not list(Path(config.output.output).glob("*"))
 
@@ -235,7 +237,7 @@ def test_more_than_the_limit_is_refused_before_anything_is_written(views):
 def test_a_disk_without_room_is_told_of(views, monkeypatch):
     usage = answer_store.shutil.disk_usage(".")
     monkeypatch.setattr(answer_store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(InputError, match="where 0.00 GiB are free; free some, or name another"):
+    with pytest.raises(InputError, match=r"where 0\.00 GiB are free; free some, or name another"):
         train(views)
 
 
@@ -265,17 +267,6 @@ def test_replicas_of_a_teacher_are_refused(views):
     run.fabric._strategy = DataParallelStrategy()  # Fabric chooses it where there are two GPUs
     with pytest.raises(InputError, match="does not work with DataParallel"):
         keep_teacher(views, run.fabric, run.pipeline, run.task, Path("nowhere"))
-
-
-def test_images_without_labels_are_kept_as_well(config, more, asked):  # noqa: F811  # a fixture
-    options = {"teacher_views": 1, "epochs": 2}
-    alone = {"distiller": "none", "arch": config.networks.teacher, "experiment": "teacher"}
-    teacher = train(config.replace(**alone, epochs=1)).folder
-    train(config.replace(unlabelled=(str(more),), **options))
-    assert sum(asked) == 18 + 10
-    asked.clear()
-    train(config.replace(data=str(more), label_free=True, teacher_resume=str(teacher), **options))
-    assert sum(asked) == 9
 
 
 def test_infinite_features_are_told_of(views, monkeypatch):

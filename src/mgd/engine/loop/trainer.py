@@ -179,13 +179,12 @@ class Trainer:
         self.task.train()
         self.reporter.start_epoch(progress.epoch, total, self.num_steps, progress.step)
         pace = Pace()
-        loaded, numbered = pace.timed(batches_of(self.pipeline.train)), iter(plan)
+        loaded = zip(pace.timed(batches_of(self.pipeline.train)), plan, strict=True)
         while batches := list(islice(loaded, per_step)):
             numbers = range(progress.step * per_step, progress.step * per_step + len(batches))
             size = sum(map(plan.batch_size, numbers))
             self.task.begin_step(progress.epoch, progress.step)
-            seen = list(islice(numbered, len(batches)))
-            self._step(batches, seen, size, sum(map(plan.labelled, numbers)) / size)
+            self._step(batches, size, sum(map(plan.labelled, numbers)) / size)
             progress.step += 1
             pace.images += size
             is_last = progress.step == self.num_steps
@@ -206,14 +205,11 @@ class Trainer:
         self.updates.weights.end_epoch()
         return {**self._means(), **pace.row()}
 
-    def _step(
-        self, batches: Sequence[Batch], seen: Sequence[list[Key]], size: int, labelled: float
-    ) -> None:
+    def _step(self, batches: Sequence[tuple[Batch, list[Key]]], size: int, labelled: float) -> None:
         """Takes one optimizer step; nothing here waits for the device.
 
         Args:
-            batches: This rank's share of the batches of the step.
-            seen: What is in each.
+            batches: This rank's share of the batches of the step, each with what it shows.
             size: Their images, on all ranks.
             labelled: Share of these that have a label.
         """
@@ -223,11 +219,11 @@ class Trainer:
         self.updates.begin()
         found = []
         first = self.progress.step * self.config.schedule.grad_accum_steps
-        for number, batch in enumerate(batches):
+        for number, (batch, seen) in enumerate(batches):
             place = self.progress.epoch, first + number
             images, labels = self.pipeline.prepare(batch, place)
             with self.updates.batch(is_last=number == len(batches) - 1):
-                logits, terms = self.task.losses(images, labels, labelled, seen[number])
+                logits, terms = self.task.losses(images, labels, labelled, seen)
                 values = torch.stack(list(terms.values()))
                 self.updates.backward(values, size)
             found.append((values.detach(), logits.detach(), labels))

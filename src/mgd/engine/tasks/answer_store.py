@@ -105,8 +105,8 @@ class AnswerStore:
         free = shutil.disk_usage(there).free
         if needed > free:
             raise InputError(
-                f"`teacher_views` (={self.num_views}) needs {needed / GIB:.2f} GiB in "
-                f"'{self.folder}', where {free / GIB:.2f} GiB are free; free some, or name another "
+                f"`teacher_views` (={self.num_views}) needs {needed / GIB:.3g} GiB in "
+                f"'{self.folder}', where {free / GIB:.3g} GiB are free; free some, or name another "
                 "folder with `teacher_views_dir`"
             )
 

@@ -78,7 +78,7 @@ class KeptTeacher:
             cheaper = "`distiller=kd`, which keeps no features, " if self._features else ""
             raise InputError(
                 f"`teacher_views` (={self.store.num_views}) of {self.store.num_images} images need "
-                f"{whole:.2f} GiB, {features:.2f} of them for features, and `teacher_views_gib` "
+                f"{whole:.3g} GiB, {features:.3g} of them for features, and `teacher_views_gib` "
                 f"allows {most_gib:g}; choose fewer views, fewer images, {cheaper}or a higher limit"
             )
         self.store.check_room()
