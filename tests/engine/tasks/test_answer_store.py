@@ -26,9 +26,9 @@ def opened(tmp_path):
 
 
 def rows(*values):
-    start = np.array(values, dtype="float16")[:, None]
+    start, more = np.array(values, dtype="float16")[:, None], np.array([0, 0.5])
     return {
-        "logits": start + np.array([0, 0.5]),
+        "logits": start + more,
         "point_1": start[:, :, None, None] + np.ones((3, 1, 1)),
     }
 

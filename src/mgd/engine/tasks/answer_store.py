@@ -135,7 +135,7 @@ class AnswerStore:
     def _map(self, view: int) -> dict[str, NDArray[Any]]:
         mapped = {}
         for name, (shape, dtype) in self._fields.items():
-            mapped[name] = np.load(self._path(view, name), mmap_mode="r+")
+            mapped[name] = np.lib.format.open_memmap(self._path(view, name), "r+")
             if mapped[name].shape != (self.num_images, *shape) or mapped[name].dtype != dtype:
                 raise ValueError(f"view-{view}/{name}.npy has another shape or type")
         return mapped
