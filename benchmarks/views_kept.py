@@ -96,10 +96,8 @@ def measure(folder: Path, **options: Any) -> float:
 
 def page(text: str, found: Mapping[str, Any]) -> str:
     """Returns the page with the table of the results."""
-    rows = [
-        [name, seconds, found["over the student alone"][name]]
-        for name, seconds in found["seconds"].items()
-    ]
+    over = found["over the student alone"]
+    rows = [[name, found["seconds"][name], over[name]] for name in RUNS]
     header = ["what is trained", "an epoch, s", "over the student alone"]
     return fill(text, {"rests": table(header, rows).rstrip()})
 
