@@ -59,7 +59,7 @@ evidence: $(INSTALLED)
 	    $(if $(AGAIN),--again)
 
 bench: $(INSTALLED)
-	for name in step adapter flags matching online loader epoch views tables; do \
+	for name in step adapter flags matching online loader epoch views views_kept tables; do \
 	    $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
 # The page of all options, then the site, in site/: open site/index.html. Material's advertisement of

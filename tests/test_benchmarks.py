@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from benchmarks import adapter, step, views
+from benchmarks import adapter, step, views, views_kept
 from benchmarks.common import PAIRS, RESULTS
 from benchmarks.tables import PAGE, SPEED, page, speed_page
 from benchmarks.targets import IMAGENET, TRACKED, targets, update_share
@@ -50,6 +50,13 @@ def test_every_wrong_view_of_the_benchmark_is_shown_to_the_network():
 def test_targets_name_every_pair_and_say_what_was_not_measured():
     assert [measured for _, _, measured in targets({})] == [None] * len(targets({}))
     assert all(any(pair in what for what, _, _ in targets({})) for pair in PAIRS)
+
+
+def test_the_page_of_kept_answers_is_that_of_the_results():
+    text = views_kept.PAGE.read_text()
+    hint = f"run `{views_kept.COMMAND}`"
+    assert views_kept.page(text, RESULTS_NOW["views_kept"]) == text, hint
+    assert RESULTS_NOW["views_kept"]["seconds"].keys() == views_kept.RUNS.keys()
 
 
 def test_an_update_is_its_images_and_a_solve_over_an_epochs_steps():

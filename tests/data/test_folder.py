@@ -1,5 +1,6 @@
 """Image folders: what is missing is named; whatever Pillow opens comes out as RGB."""
 
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from mgd.data import load_splits
-from mgd.data.folder import FolderSplit
+from mgd.data.folder import FolderSplit, load_folder
 from mgd.errors import InputError
 
 
@@ -216,3 +217,32 @@ def test_a_large_image_and_one_too_many_are_decoded_again(tmp_path, monkeypatch,
     for index in (0, 1):
         split.image(index)
     assert asked == again
+
+
+def test_the_digest_changes_with_name_size_time_and_bit_depth_of_a_file(image_folder):
+    def digest(**options):
+        return load_folder(image_folder, **options).train.digest()
+
+    path = image_folder / "train" / "one" / "3.png"
+    found, content, times = [digest()], path.read_bytes(), path.stat().st_mtime_ns
+    assert digest() == found[0]
+    os.utime(path, ns=(times, times + 1000))
+    found.append(digest())
+    path.write_bytes(content + b" ")
+    os.utime(path, ns=(times, times))
+    found.append(digest())
+    path.write_bytes(content)
+    path.rename(path.with_name("33.png"))
+    os.utime(path.with_name("33.png"), ns=(times, times))
+    found.append(digest())
+    found.append(digest(bit_depth=12))
+    assert len(set(found)) == len(found)
+    path.with_name("33.png").rename(path)
+    assert digest() == found[0]
+
+
+def test_an_image_that_is_gone_is_told_of(image_folder):
+    split = load_folder(image_folder).train
+    (image_folder / "train" / "one" / "3.png").unlink()
+    with pytest.raises(InputError, match=r"3\.png' cannot be read"):
+        split.digest()

@@ -152,3 +152,11 @@ def test_workers_change_nothing_of_what_is_seen():
     for alone, worked in zip(*seen, strict=True):
         assert torch.equal(alone, worked)
     assert all(not torch.equal(*pair) for pair in pairwise(seen[0]))
+
+
+def test_with_fixed_views_an_epoch_shows_those_of_an_earlier_one_in_an_order_of_its_own():
+    batches, plain = TrainBatches(23, 5, seed=3, views=3), TrainBatches(23, 5, seed=3)
+    for epoch in range(7):
+        found, orders = list(batches.at(epoch)), list(plain.at(epoch))
+        assert {view for batch in found for view, _ in batch} == {epoch % 3}
+        assert [[n for _, n in batch] for batch in found] == [[n for _, n in b] for b in orders]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mgd.data.splits import Splits, TensorSplit
+from mgd.data.splits import Joined, Labelled, Splits, Subset, TensorSplit
 from mgd.errors import InputError
 
 
@@ -111,3 +111,25 @@ def test_a_cut_takes_the_same_images_whatever_the_numbers_of_the_classes():
     turned = cut.with_classes(["1", "2", "0"])
     assert numbers(turned.train) == numbers(cut.train)
     assert numbers(turned.valid) == numbers(cut.valid)
+
+
+def test_the_digest_is_of_the_images_in_their_order():
+    whole, again = data().train, data().train
+    assert whole.digest() == again.digest()
+    other = TensorSplit(whole.images.clone(), [0] * len(whole))
+    assert other.digest() == whole.digest()  # no label takes part
+    other.images[7, 1, 0, 1] += 1
+    parts = [
+        other,
+        Subset(whole, range(69)),
+        Subset(whole, [1, 0, *range(2, 70)]),
+        Joined(whole, data().valid),
+        TensorSplit(whole.images.view(-1, 3, 1, 4), whole.labels),
+    ]
+    assert len({each.digest() for each in (whole, *parts)}) == 6
+    same = [
+        Subset(whole, range(70)),
+        Joined(Subset(whole, range(9)), Subset(whole, range(9, 70))),
+        Labelled(whole, [1] * 70),
+    ]
+    assert {each.digest() for each in same} == {whole.digest()}

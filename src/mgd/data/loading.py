@@ -16,7 +16,8 @@ from mgd.data.splits import Split
 from mgd.errors import InputError
 
 Key = tuple[int, int]
-"""(epoch, image number); where an epoch shows an image again, another number for the epoch."""
+"""(view, image number). The view is the epoch, or with a fixed number of views that of the epoch;
+where an epoch shows an image again, another number."""
 Batch = tuple[Tensor, Tensor]
 """Images, uint8 (B, 3, H, W), and labels (B,)."""
 
@@ -35,9 +36,9 @@ class ImageDataset(Dataset[Batch]):
         self.split, self.transform, self.seed = split, transform, seed
 
     def __getitem__(self, key: Key) -> Batch:
-        epoch, index = key
+        view, index = key
         image = self.split.image(index)
-        with drawing_from(mix(self.seed, epoch, index)):
+        with drawing_from(mix(self.seed, view, index)):
             return self.transform(image), torch.tensor(self.split.labels[index])
 
 
@@ -89,6 +90,8 @@ class TrainBatches(Sampler[list[Key]]):
         chances: Relative probability (n,) of each image with a label. An epoch then draws n of
             them with replacement, and each time that it shows an image again it changes it anew.
             `None` shows each once.
+        views: How many views of each image there are: epoch e shows view e mod `views`. 0: another
+            in every epoch.
 
     Raises:
         InputError: If some rank would have no image of a batch.
@@ -105,10 +108,11 @@ class TrainBatches(Sampler[list[Key]]):
         num_unlabelled: int = 0,
         unlabelled_batch: int | None = None,
         chances: Tensor | None = None,
+        views: int = 0,
     ):
         self.num_images, self.num_unlabelled = num_images, num_unlabelled
         self.seed, self.rank, self.ranks = seed, rank, ranks
-        self.chances = chances
+        self.chances, self.views = chances, views
         self.unlabelled_batch = unlabelled_batch if num_unlabelled and num_images else None
         all_images = num_images + num_unlabelled
         counted = all_images if self.unlabelled_batch is None else num_images
@@ -140,8 +144,9 @@ class TrainBatches(Sampler[list[Key]]):
             yield [(self._look(again), index) for index, again in batch.tolist()]
 
     def _look(self, again: int) -> int:
-        """Returns what the random changes depend on, beside the image; the epoch at first."""
-        return mix(self.epoch, again, 0) if again else self.epoch
+        """Returns what the random changes depend on, beside the image; the view at first."""
+        view = self.epoch % self.views if self.views else self.epoch
+        return mix(view, again, 0) if again else view
 
     def _labelled(self) -> Tensor:
         """Returns the epoch's images with a label in order: (n, 2), number and earlier looks."""

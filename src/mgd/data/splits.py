@@ -1,5 +1,6 @@
 """Splits: the labelled images of a data set for training, validation and test."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,19 @@ class Split(ABC):
     def name(self, index: int) -> str:
         """Returns the name of an image for messages."""
         return f"image {index}"
+
+    def mark(self, index: int) -> bytes:
+        """Returns what tells an image from any other: its values, where nothing else does."""
+        image = self.image(index).contiguous()
+        return hashlib.sha256(f"{tuple(image.shape)}".encode() + image.numpy().tobytes()).digest()
+
+    def digest(self) -> str:
+        """Returns a digest of the images and their order. Labels take no part."""
+        every = hashlib.sha256()
+        for index in range(len(self)):
+            mark = self.mark(index)
+            every.update(len(mark).to_bytes(8, "little") + mark)
+        return every.hexdigest()
 
 
 class TensorSplit(Split):
@@ -64,6 +78,10 @@ class Subset(Split):
         """Returns the name that the image has in the other split."""
         return self.whole.name(self.indices[index])
 
+    def mark(self, index: int) -> bytes:
+        """Returns what tells the image from any other, as the other split does."""
+        return self.whole.mark(self.indices[index])
+
 
 class Joined(Split):
     """Two splits as one: the images of the second are numbered after those of the first."""
@@ -86,6 +104,11 @@ class Joined(Split):
         split, number = self._place(index)
         return split.name(number)
 
+    def mark(self, index: int) -> bytes:
+        """Returns what tells the image from any other, as its split does."""
+        split, number = self._place(index)
+        return split.mark(number)
+
 
 class Labelled(Split):
     """Another split's images, with labels that were found for them.
@@ -105,6 +128,10 @@ class Labelled(Split):
     def name(self, index: int) -> str:
         """Returns the name that the image has in the other split."""
         return self.whole.name(index)
+
+    def mark(self, index: int) -> bytes:
+        """Returns what tells the image from any other, as the other split does."""
+        return self.whole.mark(index)
 
 
 def renumbered(split: Split, numbers: Sequence[int]) -> Split:

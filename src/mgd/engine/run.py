@@ -19,6 +19,7 @@ from mgd.engine.loop.answers import keep_answers
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import finish_gallery
+from mgd.engine.loop.keeping import keep_teacher
 from mgd.engine.loop.opening import (
     chance_warning,
     duplicates_warning,
@@ -48,6 +49,7 @@ from mgd.engine.tasks.classifiers import (
     build_classifiers,
     with_names,
 )
+from mgd.engine.tasks.distillation import DistillationTask
 from mgd.errors import InputError
 from mgd.runfolder import RunResult, Start, names, read_epochs, write_bad_images
 
@@ -220,6 +222,10 @@ def _trainer(
     example = example.to(_first_device(fabric, config))
     task = build_task(chosen, classifiers, example, num_steps, images, class_weights)
     try:
+        if isinstance(task, DistillationTask):
+            kept = keep_teacher(chosen, fabric, pipeline, task, path)
+            if kept:
+                reporter.message(kept)
         trainer = Trainer(fabric, config, pipeline, task, reporter, path)
     except Exception:
         task.close()

@@ -14,6 +14,12 @@ from mgd.tensors.logits import LOGIT_LOSSES
 _SOFTMAX = "KD takes a softmax over K classes of which one is right"
 
 
+class ReadyLogits(NamedTuple):
+    """Logits of the student's classes already, as opposed to what a teacher returns."""
+
+    logits: Tensor
+
+
 class LogitTerm(NamedTuple):
     """The loss on the logits: which one, how soft, and its weight."""
 
@@ -41,11 +47,15 @@ class LogitTerm(NamedTuple):
     def logits(self, student: Any, teacher: Any) -> tuple[Tensor, Tensor]:
         """Returns the logits (B, K) in what the two networks returned.
 
+        Args:
+            student: The student's output.
+            teacher: The teacher's output, or `ReadyLogits`.
+
         Raises:
             InputError: If these are not scores of the same classes, of which there are two or more.
         """
         try:
-            scores = logits_of(student), self.teacher_output(teacher)
+            scores = logits_of(student), self.teachers(teacher)
         except InputError as error:
             raise InputError(f"{_SOFTMAX}, but {error}; or set `kd_weight` to 0") from error
         ours, theirs = map(_shape, scores)
@@ -56,6 +66,16 @@ class LogitTerm(NamedTuple):
                 "alone"
             )
         return scores
+
+    def teachers(self, output: Any) -> Tensor:
+        """Returns the logits in what the teacher returned, which is not checked.
+
+        Raises:
+            InputError: If there are none.
+        """
+        if isinstance(output, ReadyLogits):
+            return output.logits
+        return self.teacher_output(output)
 
     def loss(self, student: Any, teacher: Any, labels: Tensor | None) -> Tensor:
         """Returns the unweighted loss (B,) of what the two networks returned.

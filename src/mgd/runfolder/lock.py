@@ -8,7 +8,9 @@ from mgd.errors import InputError
 from mgd.runfolder import names
 
 
-def lock_folder(folder: Path) -> BaseFileLock:
+def lock_folder(
+    folder: Path, what: str = "run folder", instead: str = "name another --experiment"
+) -> BaseFileLock:
     """Locks a folder until `release()` or the end of this process, however it ends.
 
     Forked children, such as data-loader workers, do not inherit the lock: `filelock` closes its
@@ -17,6 +19,8 @@ def lock_folder(folder: Path) -> BaseFileLock:
 
     Args:
         folder: An existing folder.
+        what: What it is, for an error.
+        instead: What the user can do instead of waiting, for an error.
 
     Raises:
         InputError: If another run holds the lock.
@@ -38,6 +42,6 @@ def lock_folder(folder: Path) -> BaseFileLock:
         lock.acquire()
     except Timeout as error:
         raise InputError(
-            f"run folder '{folder}' is in use by another run; wait, or name another --experiment"
+            f"{what} '{folder}' is in use by another run; wait, or {instead}"
         ) from error
     return lock

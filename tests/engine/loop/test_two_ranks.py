@@ -12,17 +12,20 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+import mgd
 from engine.loop.test_trainer import matchings, rows_of
 from engine.loop.test_watch import STEP, no_number_in_one_image, spoil, without
 from forking import PATIENCE
 from mgd.data import load_splits
 from mgd.data.check import drop_bad_images
+from mgd.engine.loop import keeping
 from mgd.engine.loop.checkpoint import checksum, load_checkpoint
 from mgd.engine.loop.pipeline import cut_splits
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.run import _train, train
 from mgd.engine.runtime.devices import launch
+from mgd.engine.tasks import kept_teacher
 from mgd.errors import InputError
 from mgd.runfolder import read_gallery
 
@@ -273,3 +276,57 @@ def test_rank_0_alone_writes_the_gallery_that_one_process_writes(two_ranks):
     for mine, yours in zip(one.channels, two.channels, strict=True):
         assert mine.channel == yours.channel
         assert abs(mine.before - yours.before).max() < 0.02
+
+
+def rest(fabric, config):
+    """Trains at once, and in two goes; counts how often each rank asked its teacher."""
+    asked, step = [], Trainer._step
+
+    def spy(distiller, images):
+        asked.append(len(images))
+        return mgd.method.answers.ask_teacher(distiller, images)
+
+    def count(patch):
+        patch.setattr(kept_teacher, "ask_teacher", spy)
+
+    def cut(patch):
+        count(patch)
+        patch.setattr(Trainer, "_step", cut_step)
+
+    def cut_step(self, *arguments):
+        if len(asked) == 6 + 4:
+            raise CutError
+        step(self, *arguments)
+
+    whole = ends_of(fabric, config.replace(experiment="whole"), count)
+    parted = config.replace(experiment="parted")
+    with pytest.raises(CutError):
+        ends_of(fabric, parted, cut)
+    fabric.barrier()  # rank 0 has left the folder
+    resumed = ends_of(fabric, parted.replace(resume="auto"), count)
+    return whole, resumed, of_all_ranks(asked)
+
+
+def test_two_ranks_share_what_they_keep(two_ranks):
+    """In a later epoch a rank sees images that the other one asked about."""
+    config = two_ranks.replace(
+        teacher_views=2, epochs=4, checkpoint_every=1, print_freq=1, distiller="kd"
+    )
+    whole, resumed, asked = on_two_ranks(config, rest)
+    assert [end["student"] for end in whole] == [whole[0]["student"]] * 2
+    assert resumed == whole
+    assert asked == [[5] * 12] * 2
+
+
+def elsewhere(fabric, config):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keeping.socket, "gethostname", lambda: f"node-{fabric.global_rank}")
+        with pytest.raises(InputError) as caught:
+            _train(fabric, config, Heard())
+    return of_all_ranks(str(caught.value))
+
+
+def test_ranks_on_several_machines_are_refused(two_ranks):
+    told = on_two_ranks(two_ranks.replace(teacher_views=2), elsewhere)
+    assert "and these run on 2 machines; use one, or leave the option out" in told[0]
+    assert told[0] == told[1]

@@ -20,6 +20,7 @@ from mgd.engine.loop.trainer import Trainer
 from mgd.engine.measure import evaluate_networks
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
+from mgd.engine.tasks import kept_teacher
 from mgd.engine.tasks.building import choose_logits
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.label_term import LabelTerm
@@ -102,8 +103,8 @@ def test_a_step_takes_the_teachers_terms_over_all_and_the_labels_over_theirs(
     def spy(self, batches, size, labelled):
         losses = self.task.losses
 
-        def kept(images, labels, share):
-            logits, terms = losses(images, labels, share)
+        def kept(images, labels, share, seen):
+            logits, terms = losses(images, labels, share, seen)
             found.append((logits.detach(), labels, terms, share))
             return logits, terms
 
@@ -370,3 +371,21 @@ def test_a_teacher_of_other_classes_teaches_by_its_features_alone(config, more, 
     (row,) = rows_of(outcome.folder)
     assert "loss_kd" not in row
     assert float(row["loss_mgd_1"]) > 0
+
+
+def test_a_teacher_rests_with_images_without_labels_as_well(config, more, monkeypatch):
+    asked = []
+
+    def spy(distiller, images):
+        asked.append(len(images))
+        return mgd.method.answers.ask_teacher(distiller, images)
+
+    monkeypatch.setattr(kept_teacher, "ask_teacher", spy)
+    options = {"teacher_views": 1, "epochs": 2}
+    alone = {"distiller": "none", "arch": config.networks.teacher, "experiment": "teacher"}
+    teacher = train(config.replace(**alone, epochs=1)).folder
+    train(config.replace(unlabelled=(str(more),), **options))
+    assert sum(asked) == 18 + 10
+    asked.clear()
+    train(config.replace(data=str(more), label_free=True, teacher_resume=str(teacher), **options))
+    assert sum(asked) == 9

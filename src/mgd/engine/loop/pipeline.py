@@ -61,10 +61,11 @@ class Pipeline:
         self._student, self._in_order = classifiers.student.view, dict[str, Loader]()
         crop = classifiers.largest_view
         # As without a teacher, whatever size that needs.
-        augment = random_changes(augmentation(config, splits), self._student.size)
+        self.augment = random_changes(augmentation(config, splits), self._student.size)
+        """The random changes of training images."""
         self.train_batches = _train_batches(config, splits, batch_size, self._rank, self._ranks)
         more = config.augmentation
-        changes = train_transform(crop, augment, more.auto_augment, more.random_erase)
+        changes = train_transform(crop, self.augment, more.auto_augment, more.random_erase)
         augmented = ImageDataset(splits.trained_on, changes, seed)
         self.train = build_loader(augmented, self.train_batches, self._workers)
         alphas = more.mixup_alpha, more.cutmix_alpha
@@ -268,6 +269,7 @@ def _train_batches(
         num_unlabelled=len(unlabelled) if unlabelled else 0,
         unlabelled_batch=config.data.unlabelled_batch or None,
         chances=chances,
+        views=config.distillation.fixed_views,
     )
 
 

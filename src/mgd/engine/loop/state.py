@@ -18,7 +18,7 @@ _SAME = (
 )
 """Options that a resumed run must share with the run that was saved."""
 _FREE = {"output", "experiment", "start-epoch", "workers", "print-freq", "checkpoint-every"}
-_FREE |= {"tensorboard", "log", "rank", "dist-url"}
+_FREE |= {"tensorboard", "log", "rank", "dist-url", "teacher-views-dir", "teacher-views-gib"}
 """Options that may change without a word: what a resumed run computes does not depend on them."""
 
 _CALLED_NOW = {"mgd-with-kd": (0, None), "kd-weight": (1.0, "auto")}

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mgd import ranks
-from mgd.data.loading import Batch
+from mgd.data.loading import Batch, Key
 from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import begin_gallery
@@ -179,7 +179,7 @@ class Trainer:
         self.task.train()
         self.reporter.start_epoch(progress.epoch, total, self.num_steps, progress.step)
         pace = Pace()
-        loaded = pace.timed(batches_of(self.pipeline.train))
+        loaded = zip(pace.timed(batches_of(self.pipeline.train)), plan, strict=True)
         while batches := list(islice(loaded, per_step)):
             numbers = range(progress.step * per_step, progress.step * per_step + len(batches))
             size = sum(map(plan.batch_size, numbers))
@@ -205,11 +205,11 @@ class Trainer:
         self.updates.weights.end_epoch()
         return {**self._means(), **pace.row()}
 
-    def _step(self, batches: Sequence[Batch], size: int, labelled: float) -> None:
+    def _step(self, batches: Sequence[tuple[Batch, list[Key]]], size: int, labelled: float) -> None:
         """Takes one optimizer step; nothing here waits for the device.
 
         Args:
-            batches: This rank's share of the batches of the step.
+            batches: This rank's share of the batches of the step, each with what it shows.
             size: Their images, on all ranks.
             labelled: Share of these that have a label.
         """
@@ -219,11 +219,11 @@ class Trainer:
         self.updates.begin()
         found = []
         first = self.progress.step * self.config.schedule.grad_accum_steps
-        for number, batch in enumerate(batches):
+        for number, (batch, seen) in enumerate(batches):
             place = self.progress.epoch, first + number
             images, labels = self.pipeline.prepare(batch, place)
             with self.updates.batch(is_last=number == len(batches) - 1):
-                logits, terms = self.task.losses(images, labels, labelled)
+                logits, terms = self.task.losses(images, labels, labelled, seen)
                 values = torch.stack(list(terms.values()))
                 self.updates.backward(values, size)
             found.append((values.detach(), logits.detach(), labels))

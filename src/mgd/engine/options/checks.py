@@ -54,6 +54,7 @@ def check_together(
         *(() if output.evaluate else _labels(data, distillation)),
         *(() if output.evaluate else _use_of_labels(labels, data, distillation)),
         *_mixing(augmentation, distillation),
+        *_teacher_views(augmentation, labels, data, distillation, devices),
     ):
         raise InputError(fault)
 
@@ -198,6 +199,37 @@ def _mixing(augmentation: AugmentationConfig, distillation: DistillationConfig) 
         yield (
             f"`{option}` gives an image several classes, but `kd=dkd` needs one of each; choose "
             "another `kd`, or leave the mixing out"
+        )
+
+
+def _teacher_views(
+    augmentation: AugmentationConfig,
+    labels: LabelConfig,
+    data: DataConfig,
+    distillation: DistillationConfig,
+    devices: DeviceConfig,
+) -> Iterator[str]:
+    if not distillation.fixed_views:
+        return
+    views = f"`teacher_views` (={distillation.teacher_views})"
+    if augmentation.is_mixing:
+        option = "mixup_alpha" if augmentation.mixup_alpha else "cutmix_alpha"
+        yield (
+            f"{views} contradicts `{option}`, which mixes other images in every step, so that no "
+            "answer is asked for twice; leave one of the two out"
+        )
+    if labels.balanced_sampling or data.unlabelled_batch:
+        option = "balanced_sampling" if labels.balanced_sampling else "unlabelled_batch"
+        yield (
+            f"{views} contradicts `{option}`, with which an epoch does not show each image once, "
+            "so that the teacher could not rest; leave one of the two out"
+        )
+    if devices.parallel == "dp":
+        yield f"{views} does not work with DataParallel (`parallel=dp`); use `parallel=ddp`"
+    if devices.shards_teacher:
+        yield (
+            f"{views} does not work with `parallel=fsdp`, whose processes run the teacher together "
+            "while each looks for its own answers; use `parallel=ddp`"
         )
 
 

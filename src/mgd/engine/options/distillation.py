@@ -105,6 +105,31 @@ class DistillationConfig(Group):
         least=0,
         brief="weight of the loss on the logits",
     )
+    teacher_views: int = option(
+        0,
+        "fixed views of each image: epoch e shows an image as epoch e mod K does. The teacher runs "
+        "in the steps of the first K epochs; its answers are kept on the disk, and it rests then. "
+        "0: another view in every epoch, and the teacher runs in all",
+        least=0,
+        shown="K",
+        brief="fixed views of each image; the teacher rests after K epochs",
+    )
+    teacher_views_gib: float = option(
+        20.0,
+        "most of the teacher's answers to keep, in GiB; a run that would need more is refused",
+        above=0,
+    )
+    teacher_views_dir: str = option(
+        "",
+        "folder to keep the teacher's answers in, which other runs with the same images, teacher "
+        "and views use too; default: in the run folder",
+        shown="DIR",
+    )
+
+    @property
+    def fixed_views(self) -> int:
+        """Number of fixed views of each image; 0 where every epoch has its own."""
+        return self.teacher_views if self.distiller != "none" else 0
 
     @property
     def asks_for_logits(self) -> bool:

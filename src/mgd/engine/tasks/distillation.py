@@ -11,16 +11,18 @@ from lightning_fabric.strategies.dp import DataParallelStrategy
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
 
+from mgd.data.loading import Key
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.figures import number
 from mgd.engine.runtime.sharding import shard_teacher
 from mgd.engine.tasks import gallery
 from mgd.engine.tasks.classifiers import Classifiers
+from mgd.engine.tasks.kept_teacher import KeptTeacher
 from mgd.engine.tasks.label_term import LabelTerm
 from mgd.engine.tasks.task import Item, Losses, Task
 from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.method.distiller import Distiller
-from mgd.method.learner import Distilled
+from mgd.method.learner import Distilled, Guidance
 from mgd.method.matcher import MatchingReport
 from mgd.method.rematch import RematchSchedule, update_matching
 from mgd.method.running import RunningSums
@@ -61,6 +63,9 @@ class DistillationTask(Task):
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
         self._last_update = {"matching_cost": math.nan, "matching_churn": math.nan}
         self._shards_teacher = config.devices.shards_teacher
+        self.kept: KeptTeacher | None = None
+        """Asks the teacher in its place and remembers what it answers; `None` where it runs in
+        every step."""
         self.setup(None)
 
     def _is_matching(self) -> bool:
@@ -94,23 +99,30 @@ class DistillationTask(Task):
         """The wrapped learner; with DataParallel the wrapped distiller."""
         return self._learner if self._whole is None else self._whole
 
-    def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
+    def losses(
+        self, images: Tensor, labels: Tensor, labelled: float = 1.0, seen: Sequence[Key] = ()
+    ) -> Losses:
         """Returns the logits, the cross-entropy and the teacher's terms; see `Task.losses`."""
         # Shares of mixed labels are for the cross-entropy alone; "dkd" is refused with them.
         classes = None if labels.is_floating_point() else labels
-        distilled = self._distil(images, classes)
+        distilled = self._distil(images, classes, seen)
         logits = distilled.logits
         return logits, {"ce": self._label_term.loss(logits, labels, labelled), **distilled.terms}
 
-    def _distil(self, images: Tensor, labels: Tensor | None) -> Distilled:
+    def _distil(self, images: Tensor, labels: Tensor | None, seen: Sequence[Key]) -> Distilled:
         if self._whole is not None:
             return self._whole(images, labels)  # type: ignore[no-any-return]  # a module's call
         if self._fabric is None:
-            guidance = self.distiller.guide(images, self.tracking.is_on)
+            guidance = self._guide(images, seen)
         else:
             with self._fabric.autocast():  # which the wrapped learner enters by itself
-                guidance = self.distiller.guide(images, self.tracking.is_on)
+                guidance = self._guide(images, seen)
         return self._learner(images, labels, guidance)  # type: ignore[no-any-return]  # a module's
+
+    def _guide(self, images: Tensor, seen: Sequence[Key]) -> Guidance:
+        if self.kept is None:
+            return self.distiller.guide(images, self.tracking.is_on)
+        return self.kept.guide(images, seen, self.tracking.is_on)
 
     def begin_epoch(self, epoch: int) -> MatchingRecord | None:
         """Updates the matching where it is due, from tracked steps or from a pass over images."""
@@ -148,12 +160,18 @@ class DistillationTask(Task):
         self.tracking.begin_step(epoch, step)
 
     def gather(self) -> None:
-        """Moves what was tracked on all ranks to rank 0."""
+        """Moves what was tracked on all ranks to rank 0, and saves the teacher's answers."""
         self.tracking.gather()
+        self._save_answers()
 
     def end_epoch(self) -> None:
-        """Gives every rank what was tracked on all ranks."""
+        """Gives every rank what was tracked on all ranks, and the teacher's answers."""
         self.tracking.end_epoch()
+        self._save_answers()
+
+    def _save_answers(self) -> None:
+        if self.kept is not None:
+            self.kept.save()
 
     def columns(self) -> dict[str, float]:
         """Returns the means over the points of the last update; none for a baseline."""
@@ -202,5 +220,7 @@ class DistillationTask(Task):
         self.distiller.train()
 
     def close(self) -> None:
-        """Takes the taps out of both networks."""
+        """Takes the taps out of both networks, and lets go of the teacher's answers."""
         self.distiller.close()
+        if self.kept is not None:
+            self.kept.close()

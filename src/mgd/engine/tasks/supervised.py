@@ -1,8 +1,11 @@
 """Supervised training: a network learns from labels alone."""
 
+from collections.abc import Sequence
+
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from mgd.data.loading import Key
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.label_term import LabelTerm
 from mgd.engine.tasks.task import Losses, Task
@@ -37,7 +40,9 @@ class SupervisedTask(Task):
         """The wrapped student."""
         return self._call
 
-    def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
+    def losses(
+        self, images: Tensor, labels: Tensor, labelled: float = 1.0, seen: Sequence[Key] = ()
+    ) -> Losses:
         """Returns the logits and their cross-entropy; see `Task.losses`."""
         logits = self.classifiers.student.answers(self._call(self._preprocess(images)))
         return logits, {"ce": self._label_term.loss(logits, labels, labelled)}

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
 
+from mgd.data.loading import Key
 from mgd.engine.tasks.classes import listed
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
@@ -53,7 +54,9 @@ class Task(ABC):
         """What `setup` made of it, whose forward `losses` calls; the loop asks Fabric about it."""
 
     @abstractmethod
-    def losses(self, images: Tensor, labels: Tensor, labelled: float = 1.0) -> Losses:
+    def losses(
+        self, images: Tensor, labels: Tensor, labelled: float = 1.0, seen: Sequence[Key] = ()
+    ) -> Losses:
         """Runs a training forward.
 
         Args:
@@ -62,6 +65,8 @@ class Task(ABC):
             labels: Classes (B,), or the share of each class (B, K); see `LabelTerm`.
             labelled: Share of the images of this step, on all ranks, that have a label. The
                 cross-entropy is a mean over those alone, the teacher's terms are over all.
+            seen: View and number of each image, where they were not mixed. A task that keeps
+                anything of an image needs them.
         """
 
     def begin_epoch(self, epoch: int) -> MatchingRecord | None:
