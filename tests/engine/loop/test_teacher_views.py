@@ -227,7 +227,9 @@ def test_a_run_says_what_it_keeps(views, asked):
 
 def test_more_than_the_limit_is_refused_before_anything_is_written(views):
     config = views.replace(teacher_views_gib=0.0001)
-    told = r"30 images need 0\.00\d+ GiB, 0\.00\d+ of them for features, and .* allows 0\.0001; choose"
+    told = (
+        r"30 images need 0\.00\d+ GiB, 0\.00\d+ of them for features, and .* allows 0\.0001; choose"
+    )
     with pytest.raises(InputError, match=told):
         train(config)
     assert not list(Path(config.output.output).glob("*"))
@@ -236,7 +238,9 @@ def test_more_than_the_limit_is_refused_before_anything_is_written(views):
 def test_a_disk_without_room_is_told_of(views, monkeypatch):
     usage = answer_store.shutil.disk_usage(".")
     monkeypatch.setattr(answer_store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(InputError, match=r"where 9\.31e-07 GiB are free; free some, or name another"):
+    with pytest.raises(
+        InputError, match=r"where 9\.31e-07 GiB are free; free some, or name another"
+    ):
         train(views)
 
 
