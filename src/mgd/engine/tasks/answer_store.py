@@ -133,7 +133,7 @@ class AnswerStore:
         return self.folder / f"view-{view}" / f"{name}.npy"
 
     def _map(self, view: int) -> dict[str, NDArray[Any]]:
-        mapped = {}
+        mapped: dict[str, NDArray[Any]] = {}
         for name, (shape, dtype) in self._fields.items():
             mapped[name] = np.lib.format.open_memmap(self._path(view, name), "r+")
             if mapped[name].shape != (self.num_images, *shape) or mapped[name].dtype != dtype:
@@ -167,7 +167,7 @@ class AnswerStore:
     def missing(self, view: int, numbers: Sequence[int]) -> NDArray[np.bool_]:
         """Tells of each image of a view whether its row is yet to be written."""
         kept = self._views[view][_FLAGS][numbers] | self._unsaved[view][numbers]
-        return ~kept  # type: ignore[no-any-return]  # of an array of any type
+        return ~kept
 
     def write(self, view: int, numbers: Sequence[int], rows: Rows) -> None:
         """Keeps the rows of some images of a view; a row that is there already stays as it is.
