@@ -133,21 +133,6 @@ def check_trainable(path: str) -> None:
         )
 
 
-def head(name: str, network: nn.Module, num_classes: int) -> tuple[str, ...]:
-    """Returns the names of the parameters whose shapes depend on the number of classes.
-
-    Args:
-        name: Of the network, as in `create_model`.
-        network: Made for `num_classes`.
-        num_classes: Its number of classes.
-    """
-    with torch.random.fork_rng(devices=()):
-        # Not on the meta device, which the user's code may not know.
-        more = create_model(name, num_classes + 1).state_dict()
-    few = network.state_dict()
-    return tuple(key for key in few if few[key].shape != more[key].shape)
-
-
 @contextmanager
 def telling_of(classifier: Classifier, option: str) -> Iterator[None]:
     """Turns what torch and timm raise for images of a size or channels that do not fit.

@@ -15,14 +15,21 @@ from mgd.engine.tasks.classifier import (
     Classifier,
     as_trained,
     check_trainable,
-    head,
     own_view,
     with_given,
 )
 from mgd.engine.tasks.teacher import build_teacher, without_answers
 from mgd.engine.tasks.trained import file_of, load_trained, metadata_of, read_trained
 from mgd.errors import InputError
-from mgd.models import PRETRAINED, Metadata, arch_of, create_model, is_exported
+from mgd.models import (
+    PRETRAINED,
+    Metadata,
+    arch_of,
+    create_for,
+    create_model,
+    head,
+    is_exported,
+)
 from mgd.models.weights import load_backbone
 from mgd.views import View
 
@@ -151,7 +158,7 @@ def _to_go_on_with(
     """Creates a network for classes, with the weights of a file."""
     check_trainable(path)
     state, metadata = read_trained(path)
-    network = create_model(name, len(classes))
+    network = create_for(name, state, path, metadata, len(classes))
     known = metadata.classes if metadata is not None else ()
     # A head for other classes is no start, even where there are as many of them.
     is_other = len(known) == len(classes) and set(known) != set(classes)
