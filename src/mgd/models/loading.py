@@ -132,20 +132,18 @@ def create_for(
     """
     network = create_model(arch, num_classes)
     if metadata is not None and metadata.pruned:
-        fit_widths(network, weights, source, head(arch, network, num_classes))
+        fit_widths(network, weights, source, head(arch, num_classes))
     return network
 
 
-def head(name: str, network: nn.Module, num_classes: int) -> tuple[str, ...]:
+def head(name: str, num_classes: int) -> tuple[str, ...]:
     """Returns the names of the parameters whose shapes depend on the number of classes.
 
     Args:
-        name: Of the network, as in `create_model`.
-        network: Made for `num_classes`.
+        name: Of a network, as in `create_model`.
         num_classes: Its number of classes.
     """
     with torch.random.fork_rng(devices=()):
         # Not on the meta device, which the user's code may not know.
-        more = create_model(name, num_classes + 1).state_dict()
-    few = network.state_dict()
+        few, more = (create_model(name, num_classes + extra).state_dict() for extra in (0, 1))
     return tuple(key for key in few if few[key].shape != more[key].shape)

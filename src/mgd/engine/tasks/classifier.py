@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from mgd.data.transforms import Augment, random_changes
 from mgd.errors import InputError
 from mgd.inside import logits_of
-from mgd.models import Metadata, create_model, is_code, is_exported, tells_view
+from mgd.models import Metadata, is_code, is_exported, tells_view
 from mgd.models.exported import ExportedNetwork
 from mgd.views import View
 
@@ -36,6 +36,9 @@ class Classifier:
     """Which of its outputs are the run's classes, in the run's order; `None`: all, as they are."""
     no_answers: str = ""
     """Why its outputs are not the run's classes, so that only its features can teach."""
+
+    pruned: bool = False
+    """Whether channels were removed, so that its library builds it wider."""
 
     num_parameters: int | None = field(init=False)
     """Of the network as it was given: a frozen teacher's convolutions get biases later on, from the

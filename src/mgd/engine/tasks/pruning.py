@@ -68,7 +68,7 @@ class ChannelPruner:
         """
         self._check(network)
         pruned, masked = deepcopy(network), deepcopy(network)
-        last = {key.rpartition(".")[0] for key in head(self.name, network, self.num_classes)}
+        last = {key.rpartition(".")[0] for key in head(self.name, self.num_classes)}
         example = torch.randn(
             2, self.num_channels, self.size, self.size, generator=torch.Generator().manual_seed(0)
         )

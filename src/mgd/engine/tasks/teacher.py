@@ -121,7 +121,7 @@ def _of_file(
     network = create_for(name, state, path, metadata, num_classes)
     own = network.state_dict()
     missing = {key for key in own if key not in state}
-    if not missing or missing != set(head(name, network, num_classes)):
+    if not missing or missing != set(head(name, num_classes)):
         return build_for(name, state, path, metadata, num_classes), ""
     load_weights(network, {**state, **{key: own[key] for key in missing}}, path)
     return network, f"its file has no last layer ({', '.join(sorted(missing))})"
