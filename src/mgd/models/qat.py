@@ -68,7 +68,9 @@ def round_weight(weight: Float[Tensor, " channels *rest"]) -> Float[Tensor, " ch
         values = weight.float()
         scale = values.detach().abs().flatten(1).amax(1).div(_LARGEST).clamp(min=_tiny())
         zero = torch.zeros_like(scale, dtype=torch.int32)
-        rounded = torch.fake_quantize_per_channel_affine(values, scale, zero, 0, -_LARGEST, _LARGEST)
+        rounded = torch.fake_quantize_per_channel_affine(
+            values, scale, zero, 0, -_LARGEST, _LARGEST
+        )
         return rounded.to(weight.dtype)
 
 
@@ -80,9 +82,7 @@ def round_values(values: Float[Tensor, " *axes"]) -> Float[Tensor, " *axes"]:
         low, high = low.clamp(max=0), high.clamp(min=0)
         scale = ((high - low) / (2 * _LARGEST + 1)).clamp(min=_tiny())
         zero = (-_LARGEST - 1 - low / scale).round().to(torch.int32)
-        rounded = torch.fake_quantize_per_tensor_affine(
-            exact, scale, zero, -_LARGEST - 1, _LARGEST
-        )
+        rounded = torch.fake_quantize_per_tensor_affine(exact, scale, zero, -_LARGEST - 1, _LARGEST)
         return rounded.to(values.dtype)
 
 
