@@ -56,7 +56,7 @@ def widths(network):
 
 
 def least_by_hand(network, share):
-    """The channels between the two convolutions with the smallest mean of squares, in plain loops."""
+    """The channels between the two convolutions with the smallest weights, in plain loops."""
     first, norm, second = network[0].weight, network[1].weight, network[3].weight
     scores = []
     for channel in range(6):
