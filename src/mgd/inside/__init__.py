@@ -2,7 +2,7 @@
 
 from mgd.inside.batches import IMAGE_KEYS, described, find_images, find_labels
 from mgd.inside.discovery import MAX_POINTS, discover_points, resolve_points
-from mgd.inside.modes import AsGiven, evaluating
+from mgd.inside.modes import AsGiven, Buffers, evaluating
 from mgd.inside.outputs import logits_of
 from mgd.inside.parts import separate_parts
 from mgd.inside.points import (
@@ -20,6 +20,7 @@ __all__ = [
     "IMAGE_KEYS",
     "MAX_POINTS",
     "AsGiven",
+    "Buffers",
     "CallRecorder",
     "PairLike",
     "PointList",

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 class AsGiven:
@@ -87,3 +89,34 @@ def constant_weights(network: nn.Module) -> Iterator[None]:
     finally:
         for weight in learned:
             weight.requires_grad_(True)
+
+
+class Buffers:
+    """What the buffers of a network hold now; `restore` gives it back to them.
+
+    A forward may change them in eval mode as well: the observers of quantisation-aware training do.
+
+    Args:
+        network: The network to remember. Buffers that have no shape yet are left alone.
+
+    Example:
+        >>> norm = nn.BatchNorm1d(2)
+        >>> given = Buffers(norm)
+        >>> output = norm(torch.randn(8, 2))
+        >>> given.restore()
+        >>> norm.running_mean
+        tensor([0., 0.])
+    """
+
+    def __init__(self, network: nn.Module):
+        self._kept: list[tuple[Tensor, Tensor]] = [
+            (buffer, buffer.clone()) for buffer in network.buffers() if not is_lazy(buffer)
+        ]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Gives every buffer its values back, and its shape."""
+        for buffer, values in self._kept:
+            if buffer.shape != values.shape:  # observers begin with an empty one
+                buffer.resize_(values.shape)
+            buffer.copy_(values)

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mgd.errors import InputError, TapError
 from mgd.inside.graph import consumers_of, first_before, is_batch_norm, main_branch_norm
 from mgd.inside.inplace import out_of_place, times_written
-from mgd.inside.modes import constant_weights, evaluating
+from mgd.inside.modes import Buffers, constant_weights, evaluating
 from mgd.inside.outputs import tensors_in
 from mgd.inside.tap import Side, Tap
 from mgd.inside.tapped import TappedModel
@@ -93,7 +93,9 @@ class Trace:
         self._makers: dict[Node, list[str]] = {}
         self._batch_norms: dict[Node, str] = {}
         self._num_events = 0
+        given = Buffers(network)
         with ExitStack() as stack:
+            stack.callback(given.restore)
             for context in (evaluating, constant_weights, out_of_place):
                 stack.enter_context(context(network))
             stack.enter_context(torch.enable_grad())

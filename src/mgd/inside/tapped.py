@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import TapError
 from mgd.inside.inplace import OutOfPlaceModules, in_place_modules, times_written
+from mgd.inside.modes import Buffers
 from mgd.inside.outputs import have_same_values
 from mgd.inside.tap import Tap, find_module
 
@@ -145,13 +146,16 @@ class TappedModel(nn.Module):
             module.register_forward_pre_hook(spare_tapped_input)
             for module in in_place_modules(self.network)
         ]
+        given = Buffers(self.network)
         try:
             output = self._run(images, frame)
         finally:
             for handle in handles:
                 handle.remove()
+            given.restore()
         if self._out_of_place:
             self._check_output(images, output)
+            given.restore()
         for number, tap in enumerate(self.taps):
             if times_written(_captured(frame, number, tap)) != frame.writes[number]:
                 raise TapError(

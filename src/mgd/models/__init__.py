@@ -16,6 +16,8 @@ from mgd.models.loading import (
     arch_of,
     assume_metadata,
     build_for,
+    create_for,
+    head,
     load_network,
     read_metadata,
 )
@@ -32,7 +34,9 @@ __all__ = [
     "arch_of",
     "assume_metadata",
     "build_for",
+    "create_for",
     "create_model",
+    "head",
     "is_code",
     "is_exported",
     "load_network",

@@ -21,12 +21,13 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
-        self.stride, self.new_channels = stride, channels - in_channels
+        self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
         main = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        before, after = self.new_channels // 2, self.new_channels - self.new_channels // 2
+        new = main.shape[1] - x.shape[1]  # of a pruned block fewer than it was made with
+        before, after = new // 2, new - new // 2
         shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, after))
         total: Tensor = self.relu(main + shortcut)
         return total

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from mgd.errors import InputError
@@ -10,6 +11,7 @@ from mgd.models.creation import create_model, is_code
 from mgd.models.exported import is_exported, read_exported
 from mgd.models.metadata import Metadata
 from mgd.models.weights import StateDict, load_weights, num_classes_of, read_checkpoint
+from mgd.models.widths import fit_widths
 from mgd.views import View
 
 logger = logging.getLogger(__name__)
@@ -103,7 +105,7 @@ def build_for(
     """
     classes = metadata.classes if metadata else ()
     expected = len(classes) or num_classes
-    network = create_model(arch, expected)
+    network = create_for(arch, weights, source, metadata, expected)
     found = num_classes_of(weights, network, expected)
     if classes and found != expected:
         raise InputError(
@@ -111,6 +113,37 @@ def build_for(
             "another copy of the file, or export it again"
         )
     if found != expected:
-        network = create_model(arch, found)
+        network = create_for(arch, weights, source, metadata, found)
     load_weights(network, weights, source)
     return network
+
+
+def create_for(
+    arch: str, weights: StateDict, source: str, metadata: Metadata | None, num_classes: int
+) -> nn.Module:
+    """Creates a network that weights are to be loaded into, as narrow as they are.
+
+    Args:
+        arch, weights, source, metadata: As in `build_for`.
+        num_classes: Number of classes of the new network.
+
+    Raises:
+        InputError: As `create_model`, and for weights that are no part of the network.
+    """
+    network = create_model(arch, num_classes)
+    if metadata is not None and metadata.pruned:
+        fit_widths(network, weights, source, head(arch, num_classes))
+    return network
+
+
+def head(name: str, num_classes: int) -> tuple[str, ...]:
+    """Returns the names of the parameters whose shapes depend on the number of classes.
+
+    Args:
+        name: Of a network, as in `create_model`.
+        num_classes: Its number of classes.
+    """
+    with torch.random.fork_rng(devices=()):
+        # Not on the meta device, which the user's code may not know.
+        few, more = (create_model(name, num_classes + extra).state_dict() for extra in (0, 1))
+    return tuple(key for key in few if few[key].shape != more[key].shape)

@@ -35,10 +35,13 @@ class Metadata:
     """Names of the classes, in the order of the outputs."""
     view: View
     """How the network sees an image."""
+    pruned: bool = False
+    """Whether channels were removed, so that the shapes of the weights tell how many are left."""
 
     def to_plain(self) -> dict[str, Any]:
         """Returns the metadata as JSON has them."""
-        return {"arch": self.arch, "classes": list(self.classes), "view": self.view.to_plain()}
+        plain = {"arch": self.arch, "classes": list(self.classes), "view": self.view.to_plain()}
+        return {**plain, "pruned": True} if self.pruned else plain
 
     def to_json(self) -> str:
         """Returns the metadata as one line of JSON, in ASCII."""
@@ -64,7 +67,8 @@ class Metadata:
                 f"'{source}': what it says of the network is unusable: {error}; use another copy "
                 "of the file"
             ) from error
-        return cls(arch=values["arch"], classes=tuple(values["classes"]), view=view)
+        pruned = values.get("pruned", False)
+        return cls(arch=values["arch"], classes=tuple(values["classes"]), view=view, pruned=pruned)
 
     @classmethod
     def from_json(cls, text: str, source: str = "metadata") -> "Metadata":
@@ -99,4 +103,6 @@ def _fault(values: Any) -> str:
         return "'classes' is no list of names"
     if len(set(classes)) < len(classes):
         return "'classes' has a name twice"
+    if not isinstance(values.get("pruned", False), bool):
+        return "'pruned' is neither true nor false"
     return "" if isinstance(values["view"], Mapping) else "'view' is no mapping"

@@ -27,6 +27,8 @@ class Facts:
 
     folder: Path
     arch: str
+    pruned: bool
+    """Whether it has fewer channels than its library gives it."""
     view: View
     classes: tuple[str, ...]
     data: str
@@ -75,6 +77,7 @@ def facts_of(
     return Facts(
         folder=folder,
         arch=student.name,
+        pruned=student.pruned,
         view=student.view,
         classes=classifiers.classes,
         data=PurePath(config.data.data).name or config.data.data,

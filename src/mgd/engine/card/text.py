@@ -78,6 +78,8 @@ def _about(facts: Facts) -> dict[str, Any]:
 
 def _what(facts: Facts) -> str:
     start = f"The network is {code(facts.arch)}, an image classifier of {_classes(facts)}. It"
+    if facts.pruned:
+        start = start.replace(". It", ". Some of its channels were removed before the training. It")
     if not facts.teacher:
         return f"{start} was trained on its own, without a teacher."
     reducer = f"{facts.reducer}: {REDUCERS[facts.reducer].title}"
@@ -174,7 +176,8 @@ def _use(facts: Facts) -> Iterator[str]:
         f"`{names.STUDENT}`:"
     )
     yield block("python", with_mgd(facts.arch))
-    library = without_mgd(facts.arch, len(facts.classes))
+    # Its library builds a network with all channels, which these weights do not fit.
+    library = "" if facts.pruned else without_mgd(facts.arch, len(facts.classes))
     if library:
         yield (
             "Or without this package. Then show the network its images as said below, and take the "

@@ -52,7 +52,9 @@ def network_lines(title: str, classifier: Classifier) -> Iterator[str]:
     """Yields what a network is, where its weights come from, and how it sees an image."""
     yield from _lines(title, f"{classifier.name}, {classifier.weights}")
     yield from _lines("", f"sees {classifier.view} ({classifier.view_from})")
-    if title == "teacher":  # it is often the largest part of what a run needs
+    if classifier.pruned and classifier.num_parameters:
+        yield from _lines("", f"pruned; {held(classifier.network)}")
+    elif title == "teacher":  # it is often the largest part of what a run needs
         yield from _lines("", held(classifier.network))
     if classifier.no_answers:
         yield from _lines("", f"only its features teach: {classifier.no_answers}")

@@ -19,6 +19,7 @@ from mgd.engine.options.output import OutputConfig
 from mgd.engine.options.schedule import ScheduleConfig
 from mgd.engine.options.views import ViewConfig
 from mgd.errors import InputError
+from mgd.models import is_code
 
 TEACHER_OPTIONS = frozenset(
     option.name
@@ -137,9 +138,15 @@ def _schedule(schedule: ScheduleConfig) -> Iterator[str]:
 def _weights(networks: NetworkConfig, output: OutputConfig) -> Iterator[str]:
     if networks.pretrained and networks.use_pretrained == 0:
         yield "`pretrained` contradicts `use_pretrained=0`; give one of them"
-    is_pretrained = networks.use_pretrained == 1 or networks.pretrained
-    if output.evaluate and not networks.student_resume and not is_pretrained:
+    if output.evaluate and not networks.has_weights:
         yield "nothing to evaluate: give `student_resume=FILE` or `use_pretrained=1`"
+    # The user's own code may load its weights itself.
+    can_be_trained = networks.has_weights or is_code(networks.arch)
+    if networks.prune_channels and not output.evaluate and not can_be_trained:
+        yield (
+            f"`prune_channels` (={networks.prune_channels}) needs a trained network, whose least "
+            "important channels it removes; give `student_resume=RUN` or `use_pretrained=1`"
+        )
 
 
 def _labels(data: DataConfig, distillation: DistillationConfig) -> Iterator[str]:

@@ -114,7 +114,8 @@ class RunConfig:
             method = self.distillation.kd
         elif method != "none" and self.distillation.mgd_with_kd:
             method += f"-{self.distillation.kd}"
-        parts = [self.student_name, "base" if method == "none" else method]
+        squeezed = ["pruned"] * (self.networks.prune_channels > 0) + ["qat"] * self.networks.qat
+        parts = [self.student_name, *squeezed, "base" if method == "none" else method]
         return "-".join(parts).replace(":", "-").replace("/", "-")
 
 

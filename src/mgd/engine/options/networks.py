@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mgd.engine.options.option import WITH_TEACHER, Group, Switch, option
+from mgd.engine.options.option import TRAINING, WITH_TEACHER, Group, Switch, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class NetworkConfig(Group):
     )
     teacher_resume: str = option(
         "",
-        "the teacher's weights: a run folder, or a file; default: published ImageNet weights",
+        "the teacher's weights: a run folder, or a file; default: published ImageNet weights, and "
+        "with --prune-channels or --qat the weights of --student-resume",
         brief="run folder or file of the teacher",
         commands=WITH_TEACHER,
         shown="RUN|FILE",
@@ -50,3 +51,35 @@ class NetworkConfig(Group):
         train_text="1: start from published ImageNet weights; default: from random weights",
     )
     pretrained: bool = option(False, "the same as --use-pretrained 1")
+    prune_channels: float = option(
+        0.0,
+        "share of the channels that are removed from the trained student before the first step, "
+        "such as 0.5: of every layer those with the smallest weights, but no class; by default the "
+        "teacher is the network as it was. Needs the package torch-pruning",
+        commands=TRAINING,
+        least=0,
+        most=0.95,
+        train_text="share of the channels that are removed from the trained network before the "
+        "first step, such as 0.5: of every layer those with the smallest weights, but no class. "
+        "Needs the package torch-pruning",
+    )
+    qat: bool = option(
+        False,
+        "quantisation-aware training, for mgd export --int8: each step rounds the weights of the "
+        "student's convolutions and linear layers and what they read to 8 bits; validation and "
+        "the saved weights do not. By default the teacher is the network as it was",
+        commands=TRAINING,
+        train_text="quantisation-aware training, for mgd export --int8: each step rounds the "
+        "weights of convolutions and linear layers and what they read to 8 bits; validation and "
+        "the saved weights do not",
+    )
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the student begins with trained weights."""
+        return bool(self.student_resume) or self.use_pretrained == 1 or self.pretrained
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the student is made smaller, so that it can learn from itself as it was."""
+        return self.has_weights and (self.prune_channels > 0 or self.qat)

@@ -5,14 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mgd.data.transforms import Augment, random_changes
 from mgd.errors import InputError
 from mgd.inside import logits_of
-from mgd.models import Metadata, create_model, is_code, is_exported, tells_view
+from mgd.models import Metadata, is_code, is_exported, tells_view
 from mgd.models.exported import ExportedNetwork
 from mgd.views import View
 
@@ -36,6 +35,9 @@ class Classifier:
     """Which of its outputs are the run's classes, in the run's order; `None`: all, as they are."""
     no_answers: str = ""
     """Why its outputs are not the run's classes, so that only its features can teach."""
+
+    pruned: bool = False
+    """Whether channels were removed, so that its library builds it wider."""
 
     num_parameters: int | None = field(init=False)
     """Of the network as it was given: a frozen teacher's convolutions get biases later on, from the
@@ -131,21 +133,6 @@ def check_trainable(path: str) -> None:
             f"'{path}' is an exported network: it can be run, but neither trained nor looked "
             "inside; give the run folder or the file of weights that it was exported from"
         )
-
-
-def head(name: str, network: nn.Module, num_classes: int) -> tuple[str, ...]:
-    """Returns the names of the parameters whose shapes depend on the number of classes.
-
-    Args:
-        name: Of the network, as in `create_model`.
-        network: Made for `num_classes`.
-        num_classes: Its number of classes.
-    """
-    with torch.random.fork_rng(devices=()):
-        # Not on the meta device, which the user's code may not know.
-        more = create_model(name, num_classes + 1).state_dict()
-    few = network.state_dict()
-    return tuple(key for key in few if few[key].shape != more[key].shape)
 
 
 @contextmanager

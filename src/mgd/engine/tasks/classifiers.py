@@ -15,14 +15,23 @@ from mgd.engine.tasks.classifier import (
     Classifier,
     as_trained,
     check_trainable,
-    head,
     own_view,
     with_given,
 )
+from mgd.engine.tasks.pruning import ChannelPruner
 from mgd.engine.tasks.teacher import build_teacher, without_answers
 from mgd.engine.tasks.trained import file_of, load_trained, metadata_of, read_trained
 from mgd.errors import InputError
-from mgd.models import PRETRAINED, Metadata, arch_of, create_model, is_exported
+from mgd.models import (
+    PRETRAINED,
+    Metadata,
+    arch_of,
+    create_for,
+    create_model,
+    head,
+    is_exported,
+)
+from mgd.models.qat import round_in_training
 from mgd.models.weights import load_backbone
 from mgd.views import View
 
@@ -54,7 +63,10 @@ class Classifiers:
     @property
     def metadata(self) -> Metadata:
         """What is kept with the student's weights."""
-        return Metadata(arch=self.student.name, classes=self.classes, view=self.student.view)
+        student = self.student
+        return Metadata(
+            arch=student.name, classes=self.classes, view=student.view, pruned=student.pruned
+        )
 
 
 def with_names(config: RunConfig) -> RunConfig:
@@ -76,7 +88,12 @@ def with_names(config: RunConfig) -> RunConfig:
         elif metadata is not None:
             found[name] = arch_of(metadata, file)
     found.setdefault("arch", config.student_name)
-    return config.replace(**found)
+    config = config.replace(**found)
+    networks = config.networks
+    if networks.is_compressed and not (networks.teacher or networks.teacher_resume):
+        # Its teacher is itself, as it is before it is made smaller.
+        return config.replace(teacher=networks.arch, teacher_resume=networks.student_resume)
+    return config
 
 
 def build_classifiers(
@@ -142,7 +159,24 @@ def _student(
     view, view_from = with_given(view, view_from, given, "student")
     if metadata is None and not given.keys() & {"crop", "crop_pct"}:
         view = as_trained(view, augment)
-    return Classifier(name, network, view, weights, view_from), classes
+    pruned = metadata is not None and metadata.pruned
+    if not config.output.evaluate:
+        network, pruned = _compressed(network, pruned, config, view, len(classes))
+    return Classifier(name, network, view, weights, view_from, pruned=pruned), classes
+
+
+def _compressed(
+    network: nn.Module, pruned: bool, config: RunConfig, view: View, num_classes: int
+) -> tuple[nn.Module, bool]:
+    """Makes a student smaller, as the options say; returns it, and whether channels are gone."""
+    options = config.networks
+    if options.prune_channels:
+        share, size, channels = options.prune_channels, view.size, view.num_channels
+        pruner = ChannelPruner(config.student_name, num_classes, share, size, channels)
+        network, pruned = pruner.prune(network), True
+    if options.qat:
+        round_in_training(network)
+    return network, pruned
 
 
 def _to_go_on_with(
@@ -151,11 +185,11 @@ def _to_go_on_with(
     """Creates a network for classes, with the weights of a file."""
     check_trainable(path)
     state, metadata = read_trained(path)
-    network = create_model(name, len(classes))
+    network = create_for(name, state, path, metadata, len(classes))
     known = metadata.classes if metadata is not None else ()
     # A head for other classes is no start, even where there are as many of them.
     is_other = len(known) == len(classes) and set(known) != set(classes)
-    load_backbone(network, state, path, head(name, network, len(classes)) if is_other else ())
+    load_backbone(network, state, path, head(name, len(classes)) if is_other else ())
     return network, metadata
 
 

@@ -14,7 +14,6 @@ from mgd.engine.tasks.classifier import (
     Classifier,
     as_trained,
     check_trainable,
-    head,
     own_view,
     telling_of,
     with_given,
@@ -26,7 +25,9 @@ from mgd.models import (
     PRETRAINED,
     Metadata,
     build_for,
+    create_for,
     create_model,
+    head,
     is_code,
     is_exported,
     published_classes,
@@ -117,10 +118,10 @@ def _of_file(
 
     A file without the last layer gives the features alone. All other weights have to fit.
     """
-    network = create_model(name, num_classes)
+    network = create_for(name, state, path, metadata, num_classes)
     own = network.state_dict()
     missing = {key for key in own if key not in state}
-    if not missing or missing != set(head(name, network, num_classes)):
+    if not missing or missing != set(head(name, num_classes)):
         return build_for(name, state, path, metadata, num_classes), ""
     load_weights(network, {**state, **{key: own[key] for key in missing}}, path)
     return network, f"its file has no last layer ({', '.join(sorted(missing))})"

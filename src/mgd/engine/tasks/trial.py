@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mgd.engine.tasks.classifier import Classifier, telling_of
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
-from mgd.inside import evaluating
+from mgd.inside import Buffers, evaluating
 from mgd.views import Preprocess
 
 
@@ -46,12 +46,11 @@ def try_networks(classifiers: Classifiers, example: Tensor) -> None:
 @contextmanager
 def _left_alone(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Gives back modes, buffers and random numbers, which a forward in training changes."""
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    given = Buffers(network)
     drawn_on = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(drawn_on), evaluating(network):
         yield
-    for buffer, value in buffers:
-        buffer.copy_(value)
+    given.restore()
 
 
 def _check_logits(classifier: Classifier, logits: Tensor, num_classes: int) -> None:
