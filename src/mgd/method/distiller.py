@@ -122,13 +122,12 @@ class Distiller(nn.Module):
         elements = [point.num_elements for point in made]
         name = method if isinstance(method, str) else "own"
         weights = feature_weights(elements, feature_weight, loss_factor, name)
-        tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
+        taps, tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
         self._example_size = example.shape[-2:]
-        self.frozen_teacher = FrozenTeacher(
-            teacher, tapped[0], to_teacher, example[:1], teacher_precision
-        )
+        spare = example[:1]
+        self.frozen_teacher = FrozenTeacher(teacher, taps, to_teacher, spare, teacher_precision)
         self.learner = Learner(
-            TappedModel(student, tapped[1]), to_student, made, name, weights, logit_term
+            TappedModel(student, tapped), to_student, made, name, weights, logit_term
         )
         self._is_matched = not self.needs_images
         self.train(student.training)
