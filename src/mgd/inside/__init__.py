@@ -1,6 +1,7 @@
 """Looking inside a network that is never edited: where to tap it, and what a tap reads."""
 
 from mgd.inside.batches import IMAGE_KEYS, described, find_images, find_labels
+from mgd.inside.canvas import Canvas, Images, canvas_of, check_one_canvas
 from mgd.inside.discovery import MAX_POINTS, discover_points, resolve_points
 from mgd.inside.modes import AsGiven, evaluating
 from mgd.inside.outputs import logits_of
@@ -20,11 +21,15 @@ __all__ = [
     "MAX_POINTS",
     "AsGiven",
     "CallRecorder",
+    "Canvas",
+    "Images",
     "PairLike",
     "PointList",
     "PointPair",
     "Tap",
     "TappedModel",
+    "canvas_of",
+    "check_one_canvas",
     "described",
     "discover_points",
     "evaluating",
