@@ -12,6 +12,7 @@ from mgd.inside.points import (
     points_from_plain,
     points_to_plain,
 )
+from mgd.inside.probe import batch_norm_channels
 from mgd.inside.recording import CallRecorder
 from mgd.inside.tap import Tap, find_module, is_activation
 from mgd.inside.tapped import TappedModel
@@ -28,6 +29,7 @@ __all__ = [
     "PointPair",
     "Tap",
     "TappedModel",
+    "batch_norm_channels",
     "canvas_of",
     "check_one_canvas",
     "described",

@@ -27,7 +27,6 @@ from mgd.inside.graph import first_before, is_join, is_reshaping, is_residual_su
 from mgd.inside.maps import Candidate, FeatureMaps
 from mgd.inside.probe import Sighting, Trace
 
-
 _COARSEST = 5
 """Halvings up to a backbone's last stage, at stride 32; detectors add coarser maps behind it."""
 

@@ -1,8 +1,8 @@
 """Canvas: the pixels that a network's layers see, where the network resizes and pads its images.
 
-A detector of torchvision takes images of different sizes. Its transform brings each to its own size,
-and puts it at the top left of a canvas that is as large as the largest. Maps of features lie over
-the canvas; what a map has beyond an image belongs to no image.
+A detector of torchvision takes images of different sizes. Its transform resizes each and puts it at
+the top left of a canvas that is as large as the largest. Maps of features lie over the canvas; what
+a map has beyond an image belongs to no image.
 """
 
 from collections.abc import Sequence

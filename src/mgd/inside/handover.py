@@ -1,4 +1,4 @@
-"""Handover: the dictionaries of maps that a backbone hands to the heads of a detector or segmenter."""
+"""Handover: the maps that the backbone of a detector or segmenter hands to its heads."""
 
 from collections import OrderedDict
 from itertools import pairwise
@@ -13,10 +13,11 @@ class Handover:
 
     Example:
         >>> import torch
-        >>> maps = {str(i): torch.zeros(1, 8, 4 // 2**i, 4 // 2**i).requires_grad_() * 1 for i in (0, 1)}
+        >>> fine = torch.zeros(1, 8, 4, 4, requires_grad=True).exp()
+        >>> coarse = fine[..., ::2, ::2]
         >>> handover = Handover()
-        >>> handover.note("backbone", maps)
-        >>> handover.trunk, handover.levels == [each.grad_fn for each in maps.values()]
+        >>> handover.note("backbone", {"0": fine, "1": coarse})
+        >>> handover.trunk, handover.levels == [fine.grad_fn, coarse.grad_fn]
         ('backbone', True)
     """
 
