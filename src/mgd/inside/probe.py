@@ -263,15 +263,19 @@ def batch_norm_channels(module: nn.Module) -> int:
 
 def _run(network: nn.Module, images: Images) -> Any:
     # A leaf that needs gradients must not be written to in place; its product may be.
-    if isinstance(images, Tensor):
-        given, shape = images.detach().requires_grad_() * 1, tuple(images.shape)
-    else:
-        given = [image.detach().requires_grad_() * 1 for image in images]
-        shape = tuple(images[0].shape)
+    given: Images = (
+        images.detach().requires_grad_() * 1
+        if isinstance(images, Tensor)
+        else [image.detach().requires_grad_() * 1 for image in images]
+    )
     try:
         return network(given)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
-            f"{type(network).__name__} cannot run on an example of shape {shape}: "
+            f"{type(network).__name__} cannot run on an example of shape {_shape(images)}: "
             f"{error}; give images of the size and channels that it takes"
         ) from error
+
+
+def _shape(images: Images) -> tuple[int, ...]:
+    return tuple((images if isinstance(images, Tensor) else images[0]).shape)

@@ -23,7 +23,8 @@ class Distilled(NamedTuple):
     output: Any
     """The student's output as the network returns it."""
     point_losses: Float[Tensor, "batch points"]
-    """Loss of each image at each point, a sum over its elements, unweighted."""
+    """Loss of each image at each point, unweighted: the mean per element times the elements that an
+    image of the example's size has. At that size it is the sum over elements."""
     kd_loss: Float[Tensor, " batch"]
     """Loss on the logits of each image, unweighted; zeros where it has no weight."""
 

@@ -82,8 +82,8 @@ class DistillationPoint(nn.Module):
             total = loss(student, teacher, None)
             return total if height * width == own else total * (own / (height * width))
         weights = resize_weights(weights.float(), (height, width))
-        # An image without any weight has no loss.
-        counted = weights.sum((1, 2)).clamp_min(torch.finfo(torch.float32).tiny)
+        # An image without any weight has no loss, and a gradient of 0 instead of 0 / 0.
+        counted = weights.sum((1, 2)).clamp_min(1e-12)
         return loss(student, teacher, weights) * (own / counted)
 
     def keep(self, teacher: Tensor) -> Tensor | Target:

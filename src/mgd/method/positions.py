@@ -62,9 +62,7 @@ def box_weights(
     weights = torch.full((len(boxes), rows, columns), float(outside))
     sizes = zip(canvas.image_sizes, canvas.original_sizes, strict=True)
     for number, (image_size, original_size) in enumerate(sizes):
-        height, width = (
-            side / given for side, given in zip(image_size, original_size, strict=True)
-        )
+        height, width = image_size[0] / original_size[0], image_size[1] / original_size[1]
         scale = torch.tensor([width, height, width, height]) / STRIDE
         places = boxes[number].detach().cpu().float() * scale
         places = torch.cat([places[:, :2].floor(), places[:, 2:].ceil()], dim=1).clamp_min(0)
@@ -102,13 +100,14 @@ def score_weights(
     if isinstance(output, list) and all({"boxes", "scores"} <= set(each) for each in output):
         boxes, scores = ([each[name] for each in output] for name in ("boxes", "scores"))
         return box_weights(boxes, canvas, scores, outside)
-    scores = logits_of(output)
-    if scores.dim() != 4:
+    logits = logits_of(output)
+    if logits.dim() != 4:
         raise InputError(
-            f"the teacher returned class scores {tuple(scores.shape)}; weights over positions need "
+            f"the teacher returned class scores {tuple(logits.shape)}; weights over positions need "
             "detections with boxes and scores, or class scores (B, K, H, W)"
         )
-    return scores.float().softmax(1).amax(1).clamp_min(outside)
+    likeliest: Tensor = logits.detach().float().softmax(1).amax(1)
+    return likeliest.clamp_min(outside)
 
 
 def place_weights(

@@ -100,7 +100,7 @@ class _PartialL2(torch.autograd.Function):
         target: Tensor,
         margin: Tensor,
         inplace: bool,
-        weights: Tensor | None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         takes_target = inplace and target.dtype == torch.float32
         difference = target if takes_target else torch.empty_like(student, dtype=torch.float32)
@@ -115,17 +115,17 @@ class _PartialL2(torch.autograd.Function):
             torch.maximum(kept, lowest, out=kept)
             weighing = None if weights is None else weights[block]
             losses[block] = _weighted_sum(torch.square(kept, out=wanted), weighing)
-        ctx.save_for_backward(difference, weights)
+        ctx.save_for_backward(difference, *(() if weights is None else (weights,)))
         ctx.student_type = student.dtype
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        difference, weights = ctx.saved_tensors
+        difference, *weights = ctx.saved_tensors
         scale = 2 * gradient[:, None, None, None]
-        if weights is not None:
-            scale = scale * weights[:, None]
+        for weighing in weights:  # one or none
+            scale = scale * weighing[:, None]
         return (difference * scale).to(ctx.student_type), None, None, None, None
 
 
