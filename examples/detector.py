@@ -1,9 +1,9 @@
 """Distil a detector in a training loop of your own.
 
 RetinaNet with ResNet-34 teaches RetinaNet with ResNet-18, on drawings of squares and discs. The
-student is called as in any loop of torchvision's detectors, once a step, and returns its own losses.
-Stages of the backbone and levels of the pyramid are distilled; places in a box of the labels count ten
-times as much as others.
+student is called as in any loop of torchvision's detectors, once a step, and returns its own
+losses. Stages of the backbone and levels of the pyramid are distilled. Places in a box of the
+labels count ten times as much as others.
 
 python examples/detector.py [STEPS]
 """
@@ -43,11 +43,12 @@ def draw(seed: int, images: int = 4) -> Batch:
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     drawn, targets = [], []
     for _ in range(images):
-        radius, label = (int(torch.randint(*ends, (), generator=dice)) for ends in ((8, 20), (1, 3)))
+        radius = int(torch.randint(8, 20, (), generator=dice))
+        label = int(torch.randint(1, 3, (), generator=dice))
         x, y = torch.randint(radius, SIZE - radius, (2,), generator=dice).tolist()
         across, down = (columns - x).abs(), (rows - y).abs()
-        is_square = label == 1
-        inside = torch.maximum(across, down) <= radius if is_square else across**2 + down**2 <= radius**2
+        square, disc = torch.maximum(across, down) <= radius, across**2 + down**2 <= radius**2
+        inside = square if label == 1 else disc
         image = 0.2 * torch.rand(3, SIZE, SIZE, generator=dice) + 0.7 * inside
         box = torch.tensor([[x - radius, y - radius, x + radius, y + radius]]).float()
         drawn.append(image)
@@ -78,11 +79,8 @@ def train_guided(distiller: mgd.Distiller, steps: int) -> Iterator[str]:
         distiller.train()
         images, targets = draw(step)
         boxes = [target["boxes"] for target in targets]
-        out = distiller(
-            images,
-            targets=targets,
-            weights=lambda output, canvas, boxes=boxes: mgd.box_weights(boxes, canvas),
-        )
+        weights = mgd.box_weights(boxes, distiller.canvas(images))
+        out = distiller(images, targets=targets, weights=weights)
         losses = out.output  # what the detector returns in training: its losses by name
         loss = sum(losses.values()) + out.loss.mean()
         optimizer.zero_grad()
@@ -99,7 +97,7 @@ def main() -> None:
     teacher, student = make_detector("resnet34"), make_detector("resnet18")
     train_alone(teacher, steps)
     images, _ = draw(0, images=2)
-    # Batches of 4 images are few for a BatchNorm; the norm of the points takes none of them together.
+    # A batch of 4 images is small for a BatchNorm; this norm looks at one image at a time.
     with mgd.Distiller(teacher, student, images, norm="group") as distiller:
         print(distiller.points)
         for line in train_guided(distiller, steps):

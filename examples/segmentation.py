@@ -1,8 +1,8 @@
 """Distil a segmentation network in a training loop of your own.
 
 FCN with ResNet-50 teaches LR-ASPP with MobileNetV3, on drawings of squares and discs. The backbones
-are distilled, and the class scores by the softmax over positions, at places where the teacher is sure
-more than elsewhere. The mean IoU is that of torchmetrics.
+are distilled, and the class scores by the softmax over positions. Places where the teacher is sure
+count more than others. The mean IoU is that of torchmetrics.
 
 python examples/segmentation.py [STEPS]
 """
@@ -71,7 +71,7 @@ def train_guided(distiller: mgd.Distiller, steps: int) -> Iterator[str]:
 
 @torch.no_grad()
 def mean_iou(network: nn.Module) -> float:
-    """Returns the mean over classes of the intersection over the union, on images not trained on."""
+    """Returns the mean over classes of intersection over union, on images not trained on."""
     measured = MulticlassJaccardIndex(CLASSES)
     network.eval()
     for seed in range(1000, 1004):

@@ -16,8 +16,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from mgd.errors import InputError
 from mgd.inside.modes import evaluating
 
-Images = Num[Tensor, "batch colours height width"] | Sequence[Num[Tensor, "colours _ _"]]
-"""A batch of images of one size, or a list of images (C, H, W) as detectors take them."""
+Images = Num[Tensor, "_ _ _ _"] | Sequence[Num[Tensor, "_ _ _"]]
+"""A batch of images (B, C, H, W), or a list of images (C, H, W) as detectors take them."""
 Size = tuple[int, int]
 
 

@@ -26,8 +26,8 @@ class Comparison:
 
     Example:
         >>> from mgd.method.comparison import Comparison
-        >>> Comparison(norm="group").make_norm(24)
-        GroupNorm(8, 24, eps=1e-05, affine=True)
+        >>> Comparison(norm="group").make_norm(24).num_groups
+        8
     """
 
     norm: str = "batch"
