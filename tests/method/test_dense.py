@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torchvision
 from dense_networks import LEVELS, POINTS, batch, detector, pair, segmenter
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -315,3 +316,33 @@ def test_auto_takes_a_segmenters_backbone_alone():
     points = mgd.discover_points(segmenter(8), segmenter(4), torch.rand(1, 3, 32, 32))
     assert all(point.teacher.path.startswith("backbone.") for point in points)
     assert [point.size for point in points] == [(16, 16), (8, 8), (4, 4)]
+
+
+# --- torchvision's own
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [
+        ("retinanet_resnet50_fpn", "backbone.fpn.layer_blocks.2:output"),
+        pytest.param(
+            *("fcos_resnet50_fpn", "backbone.fpn.layer_blocks.2:output"), marks=pytest.mark.slow
+        ),
+        ("fasterrcnn_resnet50_fpn", "backbone.fpn.layer_blocks.3:output"),
+        ("ssdlite320_mobilenet_v3_large", "backbone.features.1.3.2:input"),
+    ],
+)
+def test_a_detector_of_torchvision_trains_under_another(name, last):
+    images, targets = batch((64, 64), (48, 64))
+    size = {} if "ssdlite" in name else {"min_size": 64, "max_size": 96}
+    without = {"weights": None, "weights_backbone": None, "num_classes": 3}
+    teacher, student = (torchvision.models.get_model(name, **without, **size) for _ in range(2))
+    distiller = mgd.Distiller(teacher, student, images, norm="group", feature_weight=1e-3).train()
+    stages = [point.pair for point in distiller.points if not point.pair.linear]
+    assert len(stages) == 4
+    assert all(pair.norm is not None for pair in stages)
+    assert str(distiller.points.pairs[-1].teacher) == last
+    out = distiller(images, targets=targets)
+    total(out).backward()
+    assert torch.isfinite(out.loss).all()
+    assert all(each.grad is not None for each in distiller.points.parameters())

@@ -27,7 +27,8 @@ def weighted_mean(values: Array, weights: Array) -> Array:
     means = np.zeros(len(values))
     for b, c, y, x in np.ndindex(values.shape):
         means[b] += values[b, c, y, x] * weights[b, y, x]
-    return means / (values.shape[1] * weights.sum((1, 2)))
+    means /= values.shape[1] * weights.sum((1, 2))
+    return means
 
 
 def box_weights(

@@ -47,7 +47,8 @@ class Handover:
     def levels(self) -> list[Node]:
         """The operations that made the levels of a feature pyramid, from fine to coarse.
 
-        A pyramid is a dictionary of maps of equal channels, each smaller than the one before.
+        A pyramid is a dictionary of maps of equal channels, none larger than the one before; the
+        coarsest of a small image may all have one position.
         """
         return [each.grad_fn for each in self._pyramid[1] if each.grad_fn is not None]
 
@@ -62,7 +63,7 @@ class Handover:
         """Path of the innermost module that returns the pyramid, and its levels."""
         for path, maps in self._noted:
             areas = [each.shape[2] * each.shape[3] for each in maps]
-            is_falling = all(area > next_area for area, next_area in pairwise(areas))
-            if len(maps) > 1 and is_falling and len({each.shape[1] for each in maps}) == 1:
+            is_falling = all(area >= next_area for area, next_area in pairwise(areas))
+            if areas[0] > areas[-1] and is_falling and len({each.shape[1] for each in maps}) == 1:
                 return path, maps
         return "", []
