@@ -190,10 +190,8 @@ def test_files_outside_docs_that_a_page_links_to_are_in_the_site(built, pages):
     _, site = built
     assert "repository/benchmarks/index.html" in links(pages["speed.html"])
     assert "Keep a Changelog" in pages["repository/CHANGELOG.html"]
-    example = unescape(
-        re.sub(r"<[^>]+>", "", pages["repository/examples/detector_backbone.py.html"])
-    )
-    assert (ROOT / "examples" / "detector_backbone.py").read_text().splitlines()[2] in example
+    example = unescape(re.sub(r"<[^>]+>", "", pages["repository/examples/detector.py.html"]))
+    assert (ROOT / "examples" / "detector.py").read_text().splitlines()[2] in example
     rows = "benchmarks/evidence/results.jsonl"
     assert (site / "repository" / rows).read_bytes() == (ROOT / rows).read_bytes()
 

@@ -30,7 +30,7 @@ class Moments(FoldedPoint):
     def __init__(self, pair: PointPair):
         super().__init__(pair, AMP)
 
-    def _partial_l2(self, student: Tensor, target: Tensor) -> Tensor:
+    def _to_target(self, student: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
         with torch.autocast(student.device.type, enabled=False):
             ours, theirs = self.norm(student.float()), target.float()
             cells = min(4, target.shape[2]), min(4, target.shape[3])
@@ -54,7 +54,7 @@ class Positions(FoldedPoint):
     def __init__(self, pair: PointPair):
         super().__init__(pair, AMP)
 
-    def _partial_l2(self, student: Tensor, target: Tensor) -> Tensor:
+    def _to_target(self, student: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
         with torch.autocast(student.device.type, enabled=False):
             ours, theirs = (maps.float().flatten(2) / 4 for maps in (self.norm(student), target))
             wanted = F.softmax(theirs, 2)
@@ -91,7 +91,7 @@ class Components(DistillationPoint):
         self.basis.copy_((vectors[:, most] * scale).T.flip(0).float())
         ranks.share([self.basis])
 
-    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the squared distance (B,) of the normalised student to the components."""
         with torch.autocast(student.device.type, enabled=False):
             centred = teacher.detach().float() - self.mean[:, None, None]
@@ -213,11 +213,11 @@ class EqualPoints(FoldedPoint):
     def __init__(self, pair: PointPair):
         super().__init__(pair, AMP)
 
-    def _partial_l2(self, student: Tensor, target: Tensor) -> Tensor:
+    def _to_target(self, student: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
         # Of three points of E, E / 2 and E / 4 elements, weighted with 1/4, 1/2 and 1: the same for
         # each. Their number of elements takes that back; all together keep their weight.
         share = self.num_elements / (7 / 3 * 2048)
-        return super()._partial_l2(student, target) * share
+        return super()._to_target(student, target, weights) * share
 
 
 class MatchedAndAdapted(AdapterPoint):
@@ -227,9 +227,9 @@ class MatchedAndAdapted(AdapterPoint):
         super().__init__(pair)
         self.folded_norm = nn.BatchNorm2d(pair.student_shape[0])
 
-    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the mean of the two losses (B,), for an equal weight of their elements."""
         margin = AMP.margin(self.margin[self.matcher.matching])
         folded = partial_l2(self.folded_norm(student), self.matcher.select(teacher), margin)
         # Twice as many teacher channels as student channels: the same weight for an element.
-        return (super().loss(student, teacher) + 2 * folded) / 2
+        return (super().loss(student, teacher, weights) + 2 * folded) / 2

@@ -7,12 +7,11 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
 from torch.utils.hooks import RemovableHandle
 
 from mgd import ranks
 from mgd.errors import InputError
-from mgd.inside import AsGiven, Tap, TappedModel
+from mgd.inside import AsGiven, Images, Tap, TappedModel, batch_norm_channels
 from mgd.tensors.margin import margin_from_norm
 
 Item = TypeVar("Item")
@@ -27,7 +26,7 @@ class FrozenTeacher(nn.Module):
         network: The teacher; its parameters need no gradients until `close()`.
         taps: Places to read.
         preprocess: Gives the network its view of the images.
-        spare: An image (1, C, H, W), as `forward` takes it; see `in_step`.
+        spare: A batch of one image, as `forward` takes it; see `in_step`.
         precision: Type of its arithmetic; `None` is that of the autocast around the forward.
     """
 
@@ -38,7 +37,7 @@ class FrozenTeacher(nn.Module):
         network: nn.Module,
         taps: Sequence[Tap],
         preprocess: nn.Module,
-        spare: Tensor,
+        spare: Images,
         precision: torch.dtype | None = None,
     ):
         super().__init__()
@@ -46,7 +45,8 @@ class FrozenTeacher(nn.Module):
         self._given = AsGiven(network)
         self._handles: list[RemovableHandle] = []
         self.tapped, self.preprocess = TappedModel(network, taps), preprocess
-        self.register_buffer("spare", spare.clone(), persistent=False)
+        self._takes_lists = not isinstance(spare, Tensor)
+        self.register_buffer("spare", spare[0].clone(), persistent=False)
         self.register_state_dict_post_hook(_forget_weights)
         network.requires_grad_(False)
         self.eval()
@@ -57,17 +57,17 @@ class FrozenTeacher(nn.Module):
         return self.tapped.network
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, images: Images) -> tuple[tuple[Tensor, ...], Any]:
         """Returns the taps' features, (B, C, H, W) each, and the network's own output.
 
         Args:
-            images: (B, C, H, W), as `Distiller.forward` takes them.
+            images: As `Distiller.forward` takes them.
         """
         images = self.preprocess(images)
         if self.precision is None:
             return self.tapped(images)  # type: ignore[no-any-return]  # the call of a module
         enabled = self.precision != torch.float32
-        with torch.autocast(images.device.type, self.precision if enabled else None, enabled):
+        with torch.autocast(images[0].device.type, self.precision if enabled else None, enabled):
             return self.tapped(images)  # type: ignore[no-any-return]  # the call of a module
 
     def in_step(self, items: Iterable[Item]) -> Iterator[Item]:
@@ -80,7 +80,8 @@ class FrozenTeacher(nn.Module):
             items: Of this rank.
         """
         if ranks.is_sharded(self.network):
-            return ranks.keep_step(items, lambda: self(self.spare))
+            spare = [self.spare] if self._takes_lists else self.spare[None]
+            return ranks.keep_step(items, lambda: self(spare))
         return iter(items)
 
     def margin(self, norm: str) -> Float[Tensor, " teacher"]:
@@ -92,7 +93,7 @@ class FrozenTeacher(nn.Module):
             InputError: If the module at that path is no BatchNorm.
         """
         module = self.network.get_submodule(norm)
-        if not isinstance(module, _BatchNorm):
+        if not batch_norm_channels(module):
             raise InputError(
                 f"'{norm}' is a {type(module).__name__}; the margin needs a BatchNorm, or none to "
                 "measure it from features"
