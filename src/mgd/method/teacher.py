@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # no public name for the base of 1d to 3d
 from torch.utils.hooks import RemovableHandle
+from torchvision.ops import FrozenBatchNorm2d
 
 from mgd import ranks
 from mgd.errors import InputError
@@ -123,9 +125,9 @@ class FrozenTeacher(nn.Module):
         self._given.restore()
 
 
-def _whole(norm: _BatchNorm) -> _BatchNorm:
+def _whole(norm: _BatchNorm | FrozenBatchNorm2d) -> _BatchNorm | FrozenBatchNorm2d:
     """Returns a BatchNorm, or one with its whole parameters where the ranks share them out."""
-    if not ranks.is_sharded(norm):
+    if not ranks.is_sharded(norm):  # a frozen one has buffers, which each rank has whole
         return norm
     twin = nn.BatchNorm2d(norm.num_features)
     twin.weight, twin.bias = (nn.Parameter(ranks.whole(each)) for each in (norm.weight, norm.bias))
