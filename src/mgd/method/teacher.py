@@ -32,7 +32,7 @@ class FrozenTeacher(nn.Module):
         precision: Type of its arithmetic; `None` is that of the autocast around the forward.
     """
 
-    spare: Tensor
+    _spare: Tensor
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class FrozenTeacher(nn.Module):
         self._handles: list[RemovableHandle] = []
         self.tapped, self.preprocess = TappedModel(network, taps), preprocess
         self._takes_lists = not isinstance(spare, Tensor)
-        self.register_buffer("spare", spare[0].clone(), persistent=False)
+        self.register_buffer("_spare", spare[0].clone(), persistent=False)
         self.register_state_dict_post_hook(_forget_weights)
         network.requires_grad_(False)
         self.eval()
@@ -57,6 +57,11 @@ class FrozenTeacher(nn.Module):
     def network(self) -> nn.Module:
         """The teacher, the same object that was given."""
         return self.tapped.network
+
+    @property
+    def spare(self) -> Images:
+        """A batch of one image, as `forward` takes it, for a forward whose result is not used."""
+        return [self._spare] if self._takes_lists else self._spare[None]
 
     @torch.no_grad()
     def forward(self, images: Images) -> tuple[tuple[Tensor, ...], Any]:
@@ -82,8 +87,7 @@ class FrozenTeacher(nn.Module):
             items: Of this rank.
         """
         if ranks.is_sharded(self.network):
-            spare = [self.spare] if self._takes_lists else self.spare[None]
-            return ranks.keep_step(items, lambda: self(spare))
+            return ranks.keep_step(items, lambda: self(self.spare))
         return iter(items)
 
     def margin(self, norm: str) -> Float[Tensor, " teacher"]:

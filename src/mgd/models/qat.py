@@ -23,7 +23,10 @@ class RoundedConv2d(nn.Conv2d):
         if not self.training:
             return super().forward(input)
         # torch's own helper, which knows the modes of padding.
-        return self._conv_forward(round_values(input), round_weight(self.weight), self.bias)
+        rounded: Tensor = self._conv_forward(
+            round_values(input), round_weight(self.weight), self.bias
+        )
+        return rounded
 
 
 class RoundedLinear(nn.Linear):

@@ -26,7 +26,7 @@ class Paddings(TorchFunctionMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         # As autograd keeps them: two widths for each axis, from the last axis on.
-        widths = getattr(getattr(result, "grad_fn", None), "_saved_pad", ())
+        widths: tuple[int, ...] = getattr(getattr(result, "grad_fn", None), "_saved_pad", ())
         if len(widths) == 6:
             start = widths[4]
             self.found.append((result.grad_fn, Padding(start, start + args[0].shape[1])))

@@ -201,7 +201,7 @@ def _mask(graph: Any, group: Any, masked: nn.Module, names: dict[nn.Module, str]
         module = dependency.target.module
         if module not in names or not isinstance(module, PRUNABLE):
             continue
-        twin = masked.get_submodule(names[module])
+        twin: Any = masked.get_submodule(names[module])
         is_input = graph.is_in_channel_pruning_fn(dependency.handler)
         one_by_one = isinstance(twin, _BatchNorm) or (
             isinstance(twin, nn.Conv2d) and is_depthwise(twin)
