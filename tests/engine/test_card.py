@@ -31,6 +31,7 @@ RESULT = RunResult(
 FACTS = Facts(
     folder=Path("runs/first"),
     arch="resnet18",
+    pruned=False,
     view=mgd.View(),
     classes=("cat", "dog"),
     data="photos",

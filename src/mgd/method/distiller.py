@@ -104,7 +104,7 @@ class Distiller(Paired):
         self,
         teacher: nn.Module,
         student: nn.Module,
-        example: Images,
+        example: Tensor | Sequence[Tensor],
         points: Literal["auto"] | Sequence[PairLike] = "auto",
         reducer: str = "amp",
         *,

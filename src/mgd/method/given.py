@@ -1,13 +1,14 @@
 """What is asked of the networks and of the images that a distiller is given."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from mgd.errors import InputError
-from mgd.inside import Images
 from mgd.views import Preprocess, View
 
 
-def make_preprocess(owner: str, view: View | None, example: Images) -> nn.Module:
+def make_preprocess(owner: str, view: View | None, example: Tensor | Sequence[Tensor]) -> nn.Module:
     """Makes what gives a network its view of the images; without a view they stay as they are.
 
     Args:

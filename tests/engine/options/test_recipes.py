@@ -32,7 +32,7 @@ def test_a_recipe_sets_what_its_file_says(name, command, caplog):
 
 
 def test_the_papers_recipe_is_the_default_with_a_warm_up():
-    assert read("--recipe", "paper") == read("--warmup", "1")
+    assert read("--recipe", "paper") == read("--warmup", "1", "--ce-weight", "1")
 
 
 def test_a_file_wins_over_the_recipe_and_a_flag_over_both(tmp_path):

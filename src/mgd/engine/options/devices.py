@@ -24,6 +24,9 @@ class DeviceConfig(Group):
         "mgd distill with a teacher that is too large for one device; single: one device. auto: dp "
         "for several GPUs, ddp for several CPU processes, several nodes and under torchrun, else "
         "single",
+        train_text="how several devices share the work. dp: one process for all GPUs "
+        "(DataParallel); ddp: one process per device; single: one device. auto: dp for several "
+        "GPUs, ddp for several CPU processes, several nodes and under torchrun, else single",
     )
     precision: Literal["32", "bf16", "fp16"] = option(
         "32",

@@ -112,7 +112,6 @@ class DistillationConfig(Group):
         "0: another view in every epoch, and the teacher runs in all",
         least=0,
         shown="K",
-        brief="fixed views of each image; the teacher rests after K epochs",
     )
     teacher_views_gib: float = option(
         20.0,

@@ -155,7 +155,7 @@ def choose_logits(
         if has_unlabelled or (options.kd_weight, options.ce_weight) != ("auto", "auto"):
             return config, ""
         return config.replace(kd_weight=0.5, ce_weight=0.5), (
-            "the labels and the teacher's logits count half each (see --kd-weight and --ce-weight)"
+            "labels and logits count half each (see --kd-weight and --ce-weight)"
         )
     if not data.unlabelled or teacher is None or teacher.no_answers:
         return config, ""
