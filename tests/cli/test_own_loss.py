@@ -95,3 +95,14 @@ def test_a_file_does_not_make_the_code_run_by_itself(here, capsys):
     (here / "args.yaml").write_text("distiller: mylosses:Scaled\n")
     assert main(["distill", *SMALL, "-c", "args.yaml"]) == 2
     assert "would run code named in a file; give --distiller" in capsys.readouterr().err
+
+
+def test_what_was_trained_with_it_needs_it_no_more(here):
+    words = ["distill", *SMALL, "--epochs", "1", "--distiller", "mylosses:Scaled"]
+    assert main([*words, "--experiment", "run"]) == 0
+    (here / "mylosses.py").unlink()
+    sys.modules.pop("mylosses")
+    assert main(["evaluate", "runs/run"]) == 0
+    assert main(["export", "runs/run", "-o", "student.safetensors"]) == 0
+    assert main(["report", "runs/run"]) == 0
+    assert (here / "student.safetensors").exists()

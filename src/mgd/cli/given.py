@@ -71,7 +71,8 @@ def images_of_run(place: Path) -> dict[str, Any]:
             f"'{place}' is a file, and no folder of images; to measure a network give both: "
             f"mgd evaluate DATA --model {place}"
         )
-    values = options_in(folder / names.ARGS, given=("arch", "teacher"))
+    # Only those of the images are taken, and none of them names code.
+    values = options_in(folder / names.ARGS, given=OPTIONS)
     if not values.get("data"):
         raise InputError(f"'{folder / names.ARGS}' names no data; give it: mgd evaluate DATA")
     if values.get("label_free"):  # --holdout cut images without a label
