@@ -56,6 +56,25 @@ def test_old_names_of_flags_and_methods_are_read_as_the_new_ones():
     assert in_present_names(new) == new
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            "mgd --mgd-with-kd 1 --wd 0.1",
+            "mgd --mgd-with-kd 1 --kd-weight 1 --ce-weight 1 --wd 0.1",
+        ),
+        (
+            "mgd --mgd-with-kd 1 --kd-temperature 4 --wd 0.1",
+            "mgd --mgd-with-kd 1 --kd-temperature 4 --kd-weight 1 --ce-weight 1 --wd 0.1",
+        ),
+    ],
+)
+def test_logits_without_a_weight_are_read_at_the_weight_of_the_time(old, new):
+    lines = f"{old}\nmgd --mgd-with-kd 1 --kd-weight 0.5\nmgd --mgd-with-kd 0"
+    assert in_present_names(lines) == lines.replace(old, new)
+    assert in_present_names(new) == new
+
+
 def figure_of(experiment, method):
     mine = [row for row in ROWS if (row["experiment"], row["method"]) == (experiment, method)]
     return spread([row["result"]["test_top1"] for row in mine])

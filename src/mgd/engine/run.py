@@ -49,7 +49,6 @@ from mgd.engine.tasks.classifiers import (
     build_classifiers,
     with_names,
 )
-from mgd.engine.tasks.distillation import DistillationTask
 from mgd.errors import InputError
 from mgd.runfolder import RunResult, Start, names, read_epochs, write_bad_images
 
@@ -222,10 +221,8 @@ def _trainer(
     example = example.to(_first_device(fabric, config))
     task = build_task(chosen, classifiers, example, num_steps, images, class_weights)
     try:
-        if isinstance(task, DistillationTask):
-            kept = keep_teacher(chosen, fabric, pipeline, task, path)
-            if kept:
-                reporter.message(kept)
+        if kept := keep_teacher(chosen, fabric, pipeline, task, path):
+            reporter.message(kept)
         trainer = Trainer(fabric, config, pipeline, task, reporter, path)
     except Exception:
         task.close()

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from engine.loop.test_trainer import matchings, rows_of
-from engine.loop.test_two_ranks import CutError, ends_of, of_all_ranks, on_two_ranks
-from engine.loop.test_watch import STEP
+from engine.loop.test_two_ranks import CutError, Heard, cut, ends_of, of_all_ranks, on_two_ranks
 from mgd import ranks
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.runlog import Reporter
@@ -35,26 +34,6 @@ def two_ranks(image_folder, tmp_path, free_port, forked_ranks):
         mgd_images=11, workers=0, tensorboard=0, output=str(tmp_path / "runs"), devices=2,
         parallel="fsdp", dist_url=f"tcp://localhost:{free_port}", checkpoint_every=1,
     )  # fmt: skip
-
-
-class Heard(Reporter):
-    def __init__(self):
-        self.messages = []
-
-    def message(self, text):
-        self.messages.append(text)
-
-
-def cut(patch):
-    steps = []
-
-    def step(self, batches, size, labelled):
-        steps.append(1)
-        if len(steps) == 6:
-            raise CutError
-        STEP(self, batches, size, labelled)
-
-    patch.setattr(Trainer, "_step", step)
 
 
 def shares_of(patch):

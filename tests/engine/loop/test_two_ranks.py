@@ -42,6 +42,19 @@ class CutError(Exception):
     pass
 
 
+def cut(patch, number=6):
+    """Ends a run in its step of this number."""
+    steps = []
+
+    def step(self, batches, size, labelled):
+        steps.append(1)
+        if len(steps) == number:
+            raise CutError
+        STEP(self, batches, size, labelled)
+
+    patch.setattr(Trainer, "_step", step)
+
+
 @pytest.fixture
 def two_ranks(fast_distillation, free_port, forked_ranks):
     return fast_distillation.replace(devices=2, dist_url=f"tcp://localhost:{free_port}")
@@ -175,17 +188,6 @@ def test_both_ranks_leave_the_same_images_out(two_ranks, image_folder):
 def track(fabric, config):
     """Trains at once, and in two goes: every rank stops inside the tracked steps of epoch 1."""
 
-    def cut(patch):
-        steps = []
-
-        def step(self, batches, size, labelled):
-            steps.append(1)
-            if len(steps) == 6:
-                raise CutError
-            STEP(self, batches, size, labelled)
-
-        patch.setattr(Trainer, "_step", step)
-
     whole = ends_of(fabric, config.replace(experiment="whole"), lambda patch: None)
     parted = config.replace(experiment="parted", checkpoint_every=1)
     with pytest.raises(CutError):
@@ -211,21 +213,10 @@ def update(fabric, config):
             DistributedDataParallel, "no_sync", lambda self: (quiet.append(1), no_sync(self))[1]
         )
 
-    def cut(patch):
-        steps = []
-
-        def step(self, batches, size, labelled):
-            steps.append(1)
-            if len(steps) == 5:
-                raise CutError
-            STEP(self, batches, size, labelled)
-
-        patch.setattr(Trainer, "_step", step)
-
     whole = ends_of(fabric, config.replace(experiment="whole"), count)
     parted = config.replace(experiment="parted", checkpoint_every=1)
     with pytest.raises(CutError):
-        ends_of(fabric, parted, cut)
+        ends_of(fabric, parted, partial(cut, number=5))
     fabric.barrier()  # rank 0 has left the folder
     resumed = ends_of(fabric, parted.replace(resume="auto"), lambda patch: None)
     return whole, resumed, len(quiet)

@@ -21,13 +21,14 @@ from mgd.engine.tasks.answer_store import GIB
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.distillation import DistillationTask
 from mgd.engine.tasks.kept_teacher import KeptTeacher
+from mgd.engine.tasks.task import Task
 from mgd.errors import InputError
 from mgd.runfolder import names
 from mgd.version import __version__
 
 
 def keep_teacher(
-    config: RunConfig, fabric: Fabric, pipeline: Pipeline, task: DistillationTask, path: Path
+    config: RunConfig, fabric: Fabric, pipeline: Pipeline, task: Task, path: Path
 ) -> str:
     """Has a task ask its teacher once for each view of an image, if the options say so.
 
@@ -45,7 +46,7 @@ def keep_teacher(
         InputError: If it is more than may be kept, or the ranks cannot share it.
     """
     options = config.distillation
-    if not options.teacher_views:
+    if not options.fixed_views or not isinstance(task, DistillationTask):
         return ""
     _check_ranks(fabric)
     given = options.teacher_views_dir
