@@ -61,8 +61,9 @@ def keep_teacher(
     )
     kept.check_size(options.teacher_views_gib)
     task.kept = kept
+    epochs = "1 epoch" if options.teacher_views == 1 else f"{options.teacher_views} epochs"
     return (
-        f"the teacher runs in {options.teacher_views} epochs and rests then: its answers to as "
+        f"the teacher runs in {epochs} and rests then: its answers to as "
         f"many views of each image are kept, {kept.store.num_bytes() / GIB:.2g} GiB in "
         f"'{kept.store.folder}'"
     )
