@@ -51,3 +51,9 @@ def test_what_the_class_learns_is_trained_with_the_student():
 def test_something_else_than_a_point_is_told():
     with pytest.raises(InputError, match="`method` made a int of the pair"):
         make(method=lambda pair: 3)
+
+
+@pytest.mark.parametrize("given", [{"norm": "group"}, {"point_loss": "l2"}])
+def test_what_the_class_would_not_use_is_refused(given):
+    with pytest.raises(InputError, match="have no effect on points of your own"):
+        make(method=Gap, **given)

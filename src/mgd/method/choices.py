@@ -39,9 +39,15 @@ def make_points(
         comparison: The norm and the loss of every point that has none of its own.
 
     Raises:
-        InputError: For an unknown name, and for a method that makes something else.
+        InputError: For an unknown name, for a method that makes something else, and for a
+            comparison that it would not use.
     """
     if not isinstance(method, str):
+        if comparison != AUTO:
+            raise InputError(
+                "`norm`, `point_loss` and `point_temperature` have no effect on points of your own "
+                "`method`; leave them out, and give your class the norm and the loss"
+            )
         return DistillationPoints([_own_point(method, pair) for pair in pairs])
     check_name("method", method, METHODS)
     check_name("reducer", reducer, REDUCERS)
