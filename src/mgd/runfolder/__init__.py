@@ -12,6 +12,7 @@ from mgd.runfolder.answers import (
     write_answers,
     write_thumbnails,
 )
+from mgd.runfolder.boxes import BoxPicture, KeptBox, read_boxes, write_boxes
 from mgd.runfolder.comparison import (
     ComparedNetwork,
     Comparison,
@@ -48,13 +49,17 @@ from mgd.runfolder.records import (
     RunResult,
     epoch_columns,
 )
+from mgd.runfolder.scores import CLASSIFIED, DETECTED, ScoreColumns
 from mgd.runfolder.starts import Start, read_starts
 from mgd.runfolder.updates import PointUpdate, read_updates
 from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_table, write_whole
 
 __all__ = [
     "AGREEMENTS",
+    "CLASSIFIED",
+    "DETECTED",
     "VERDICTS",
+    "BoxPicture",
     "ComparedNetwork",
     "Comparison",
     "Cost",
@@ -63,6 +68,7 @@ __all__ = [
     "Gallery",
     "GalleryChannel",
     "ImageAnswer",
+    "KeptBox",
     "Latency",
     "MatchingRecord",
     "MeasuredNetwork",
@@ -72,6 +78,7 @@ __all__ = [
     "Run",
     "RunFolder",
     "RunResult",
+    "ScoreColumns",
     "Start",
     "Taught",
     "confident_mistakes",
@@ -83,6 +90,7 @@ __all__ = [
     "lock_folder",
     "names",
     "read_answers",
+    "read_boxes",
     "read_changes",
     "read_epochs",
     "read_evaluation",
@@ -97,6 +105,7 @@ __all__ = [
     "remove_leftovers",
     "write_answers",
     "write_bad_images",
+    "write_boxes",
     "write_comparison",
     "write_evaluation",
     "write_gallery",

@@ -1,15 +1,12 @@
 """Gallery: the first and the last look at a few validation images, kept in the run folder."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mgd.engine.loop.checkpoint import load_checkpoint
-from mgd.engine.loop.pipeline import Pipeline
+from mgd.engine.loop.supply import Supply
 from mgd.engine.tasks.gallery import pictures_of
 from mgd.engine.tasks.task import Task
 from mgd.runfolder import names, read_gallery, write_gallery
@@ -20,7 +17,7 @@ IMAGES = 6
 """Validation images in a gallery, spread over the classes as they lie in the data."""
 
 
-def begin_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
+def begin_gallery(task: Task, pipeline: Supply, folder: Path) -> None:
     """Writes the maps of the untrained student, before the first step; rank 0 alone calls it.
 
     Args:
@@ -31,13 +28,15 @@ def begin_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
     Raises:
         RunError: If the file cannot be written.
     """
-    images, labels = _images(task, pipeline)
-    begun = task.begin_gallery(images, labels)
+    found = pipeline.gallery_images(IMAGES)
+    if found is None:
+        return
+    begun = task.begin_gallery(*found)
     if begun is not None and begun.is_finite:
         write_gallery(folder, begun)
 
 
-def finish_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
+def finish_gallery(task: Task, pipeline: Supply, folder: Path) -> None:
     """Adds the maps of the best epoch's weights, which the task has from then on.
 
     A run whose first steps were made elsewhere, or by an earlier version, has no gallery. Rank 0
@@ -48,9 +47,10 @@ def finish_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
         RunError: If the gallery cannot be written.
     """
     begun, best = read_gallery(folder), folder / names.BEST_CHECKPOINT
-    if begun is None or not best.is_file():
+    found = pipeline.gallery_images(IMAGES)
+    if begun is None or found is None or not best.is_file():
         return
-    images, _ = _images(task, pipeline)
+    images, _ = found
     if not np.array_equal(pictures_of(images), begun.pictures):
         logger.warning(
             "the validation images are not those that the run began with: its report shows no "
@@ -66,16 +66,3 @@ def finish_gallery(task: Task, pipeline: Pipeline, folder: Path) -> None:
         )
         return
     write_gallery(folder, ended)
-
-
-def _images(task: Task, pipeline: Pipeline) -> tuple[Tensor, Sequence[str]]:
-    """Returns the images as the networks are given them, on the device, and their classes."""
-    split = pipeline.splits.valid
-    number = min(IMAGES, len(split))
-    # In the middle of as many equal parts: folders of classes come one after the other.
-    chosen = [(2 * place + 1) * len(split) // (2 * number) for place in range(number)]
-    transform = task.classifiers.largest_view.transform()
-    images = torch.stack([transform(split.image(index)) for index in chosen])
-    labels = torch.tensor([split.labels[index] for index in chosen])
-    classes = [task.classifiers.classes[label] for label in labels.tolist()]
-    return pipeline.prepare((images, labels))[0], classes
