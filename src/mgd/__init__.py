@@ -5,6 +5,7 @@ Not Masked Generative Distillation, which shares the letters. https://arxiv.org/
 
 from mgd.errors import InputError, TapError
 from mgd.inside import (
+    Canvas,
     PointList,
     PointPair,
     Tap,
@@ -14,10 +15,12 @@ from mgd.inside import (
     points_from_plain,
     points_to_plain,
 )
+from mgd.method.comparison import POINT_LOSSES
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled, Guidance
 from mgd.method.matcher import ChannelMatcher, MatchingReport
 from mgd.method.point import DistillationPoint, DistillationPoints, MatchedPoint
+from mgd.method.positions import box_weights, score_weights
 from mgd.method.rematch import RematchSchedule, update_matching
 from mgd.models.creation import create_model
 from mgd.models.loading import load_network
@@ -31,16 +34,19 @@ from mgd.tensors.logits import (
     logit_kd,
     standardised_kd,
 )
-from mgd.tensors.losses import partial_l2, point_weights
+from mgd.tensors.losses import partial_l2, point_weights, squared_l2
 from mgd.tensors.margin import margin_from_features, margin_from_norm
+from mgd.tensors.positions import position_kl
 from mgd.tensors.reducers import REDUCERS, Reducer
 from mgd.version import __version__
 from mgd.views import View
 
 __all__ = [
     "LOGIT_LOSSES",
+    "POINT_LOSSES",
     "REDUCERS",
     "SOLVERS",
+    "Canvas",
     "ChannelMatcher",
     "DistillationPoint",
     "DistillationPoints",
@@ -61,6 +67,7 @@ __all__ = [
     "View",
     "__version__",
     "assign",
+    "box_weights",
     "channel_distance",
     "create_model",
     "decoupled_kd",
@@ -75,6 +82,9 @@ __all__ = [
     "point_weights",
     "points_from_plain",
     "points_to_plain",
+    "position_kl",
+    "score_weights",
+    "squared_l2",
     "standardised_kd",
     "update_matching",
 ]

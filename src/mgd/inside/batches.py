@@ -1,7 +1,7 @@
 """Batches: where the images and the labels are in what a loader gives, or a network takes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -12,14 +12,25 @@ LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 """The same for its labels."""
 
 
-def find_images(batch: Any) -> Tensor | None:
+def find_images(batch: Any) -> Tensor | Sequence[Tensor] | None:
     """Returns the images of a batch; `None` where none are known.
 
     Args:
-        batch: A tensor, a tuple or list that starts with one, or a mapping that has one under a
-            name in `IMAGE_KEYS`.
+        batch: Images; or a tuple or list that starts with them, or a mapping that has them under
+            a name in `IMAGE_KEYS`. Images are a tensor, or a list of images (C, H, W), as
+            detectors take them.
+
+    Example:
+        >>> import torch
+        >>> from mgd.inside import find_images
+        >>> images = [torch.zeros(3, 8, 6), torch.zeros(3, 4, 9)]
+        >>> find_images((images, [{"boxes": torch.zeros(0, 4)}] * 2)) is images
+        True
     """
-    return batch if isinstance(batch, Tensor) else _tensor_in(batch, 0, IMAGE_KEYS)
+    if isinstance(batch, Tensor) or _is_image_list(batch):
+        return batch
+    found = _part_of(batch, 0, IMAGE_KEYS)
+    return found if isinstance(found, Tensor) or _is_image_list(found) else None
 
 
 def find_labels(batch: Any) -> Tensor | None:
@@ -29,7 +40,10 @@ def find_labels(batch: Any) -> Tensor | None:
         batch: A tuple or list that has them second, or a mapping that has them under a name in
             `LABEL_KEYS`.
     """
-    return _tensor_in(batch, 1, LABEL_KEYS)
+    if _is_image_list(batch):
+        return None
+    found = _part_of(batch, 1, LABEL_KEYS)
+    return found if isinstance(found, Tensor) else None
 
 
 def described(batch: Any) -> str:
@@ -48,10 +62,14 @@ def described(batch: Any) -> str:
     return kind
 
 
-def _tensor_in(batch: Any, place: int, keys: Sequence[str]) -> Tensor | None:
-    found = None
+def _is_image_list(value: Any) -> TypeGuard[Sequence[Tensor]]:
+    is_list = isinstance(value, (tuple, list)) and len(value) > 0
+    return is_list and all(isinstance(each, Tensor) and each.dim() == 3 for each in value)
+
+
+def _part_of(batch: Any, place: int, keys: Sequence[str]) -> Any:
     if isinstance(batch, Mapping):
-        found = next((batch[key] for key in keys if key in batch), None)
-    elif isinstance(batch, (tuple, list)) and len(batch) > place:
-        found = batch[place]
-    return found if isinstance(found, Tensor) else None
+        return next((batch[key] for key in keys if key in batch), None)
+    if isinstance(batch, (tuple, list)) and len(batch) > place:
+        return batch[place]
+    return None

@@ -27,9 +27,15 @@ from mgd.inside.graph import first_before, is_join, is_reshaping, is_residual_su
 from mgd.inside.maps import Candidate, FeatureMaps
 from mgd.inside.probe import Sighting, Trace
 
+_COARSEST = 5
+"""Halvings up to a backbone's last stage, at stride 32; detectors add coarser maps behind it."""
+
 
 def find_candidates(trace: Trace) -> list[Candidate]:
     """Returns the places worth distilling, in the order of the forward.
+
+    In a network that hands maps to a head, as detectors and segmenters do, only places in the
+    backbone count.
 
     Args:
         trace: What a probe saw in the network.
@@ -49,7 +55,8 @@ def find_candidates(trace: Trace) -> list[Candidate]:
     # and mostly such maps are inside channel attention or a classifier.
     for strict in (True, False):
         search = _Search(trace, strict)
-        found = [*search.pre_activations(), *search.residual_sums()] or list(search.outputs())
+        found = search.in_backbone([*search.pre_activations(), *search.residual_sums()])
+        found = found or search.in_backbone(search.outputs())
         if found:
             placed = place_in_blocks(search.maps, found)
             return sorted(placed, key=lambda candidate: candidate.order)
@@ -57,6 +64,19 @@ def find_candidates(trace: Trace) -> list[Candidate]:
         f"{type(trace.network).__name__} has no module that returns features; "
         "give the points as pairs of module paths"
     )
+
+
+def find_levels(trace: Trace) -> list[Candidate]:
+    """Returns the levels of a network's feature pyramid, from fine to coarse, where it has one.
+
+    Args:
+        trace: What a probe saw in the network.
+    """
+    maps = FeatureMaps(trace)
+    paths = [trace.intact_makers_of(node) for node in trace.handover.levels]
+    # The last one is the outermost of the modules that return the level.
+    found = [maps.candidate(trace.returned[makers[-1]]) for makers in paths if makers]
+    return [candidate for candidate in found if candidate is not None]
 
 
 class _Search:
@@ -129,6 +149,17 @@ class _Search:
             candidate = self.maps.candidate(sighting)
             if candidate is not None and path:
                 yield candidate
+
+    def in_backbone(self, found: Iterable[Candidate]) -> list[Candidate]:
+        """Returns those of some candidates that are no part of a head or pyramid."""
+        handover = self.trace.handover
+        return [
+            candidate
+            for candidate in found
+            if not handover.trunk
+            or (handover.is_in_trunk(candidate.tap.path) and candidate.level <= _COARSEST)
+            if candidate.node not in handover.levels
+        ]
 
     def _whole_concatenation(self, node: Node | None, level: int) -> Candidate | None:
         """Follows an activation that ends one branch of a concatenation to the whole.

@@ -6,11 +6,13 @@ student follows the teacher's stage of the same resolution. Neither network is c
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from mgd.errors import TapError
-from mgd.inside.candidates import find_candidates
+from mgd.inside.candidates import find_candidates, find_levels
+from mgd.inside.canvas import Images
 from mgd.inside.maps import Candidate
 from mgd.inside.points import PairLike, PointList, PointPair
 from mgd.inside.probe import Reading, Trace, batch_norm_channels, probe
@@ -25,18 +27,21 @@ CandidatePairs = list[tuple[Candidate, Candidate]]
 
 
 def discover_points(
-    teacher: nn.Module, student: nn.Module, example: Tensor, teacher_example: Tensor | None = None
+    teacher: nn.Module, student: nn.Module, example: Images, teacher_example: Images | None = None
 ) -> PointList:
     """Finds the places where a student can follow its teacher; `points="auto"` uses it.
 
     In each network the last pre-activation of each resolution is a stage end; in transformers
     it is the sum that the last block of a resolution returns. Stage ends of equal resolution
     are paired, the four deepest at most. A network of a single resolution, such as a ViT, gives
-    blocks at equal steps of depth. `docs/discovery.md` has the rules in full.
+    blocks at equal steps of depth. Of detectors and segmenters these are places in the backbone;
+    where both have a feature pyramid, its levels of equal resolution follow.
+    `docs/discovery.md` has the rules in full.
 
     Args:
         teacher, student: Any two networks; they are left as they are.
-        example: Images (B, C, H, W) as the networks take them, on their device. One is enough.
+        example: Images as the networks take them, on their device: (B, C, H, W), or a list of
+            (C, H, W). One is enough.
         teacher_example: The same as the teacher takes them, where that differs, in size for
             instance; by default `example`.
 
@@ -62,6 +67,7 @@ def discover_points(
     teacher_trace = Trace(teacher, example if teacher_example is None else teacher_example)
     student_trace = Trace(student, example)
     pairs = _pair(find_candidates(teacher_trace), find_candidates(student_trace))
+    pairs += _pair_levels(find_levels(teacher_trace), find_levels(student_trace))
     return PointList(
         _point(teacher_trace.read(in_teacher.tap), student_trace.read(in_student.tap))
         for in_teacher, in_student in pairs
@@ -71,17 +77,17 @@ def discover_points(
 def resolve_points(
     teacher: nn.Module,
     student: nn.Module,
-    example: Tensor,
+    example: Images,
     pairs: Iterable[PairLike],
-    teacher_example: Tensor | None = None,
+    teacher_example: Images | None = None,
 ) -> PointList:
     """Turns pairs of module paths into checked pairs, with shapes and the teacher's norms.
 
     Args:
         teacher, student: The two networks; they are left as they are.
-        example: Images (B, C, H, W) as the networks take them. One is enough.
+        example: Images as the networks take them. One is enough.
         pairs: `(teacher path, student path)`, paths as in `Tap.parse`, or `PointPair`s, whose
-            `norm` is kept.
+            `norm` and `loss` are kept.
         teacher_example: As in `discover_points`.
 
     Raises:
@@ -109,15 +115,18 @@ def resolve_points(
     for pair, teacher_reading, student_reading in zip(
         given, teacher_readings, student_readings, strict=True
     ):
-        norm = pair.norm if isinstance(pair, PointPair) else None
-        if norm is not None:
-            _check_norm(teacher, norm, teacher_reading)
-        resolved.append(_point(teacher_reading, student_reading, norm))
+        point = _point(teacher_reading, student_reading)
+        if isinstance(pair, PointPair):
+            if pair.norm is not None:
+                _check_norm(teacher, pair.norm, teacher_reading)
+            point = replace(point, norm=pair.norm or point.norm, loss=pair.loss)
+        resolved.append(point)
     return resolved
 
 
-def _point(teacher: Reading, student: Reading, norm: str | None = None) -> PointPair:
-    return PointPair(teacher.tap, student.tap, norm or teacher.norm, teacher.shape, student.shape)
+def _point(teacher: Reading, student: Reading) -> PointPair:
+    shapes = teacher.shape, student.shape
+    return PointPair(teacher.tap, student.tap, teacher.norm, *shapes, linear=teacher.linear)
 
 
 def _check_norm(teacher: nn.Module, norm: str, reading: Reading) -> None:
@@ -151,6 +160,12 @@ def _pair(teacher: list[Candidate], student: list[Candidate]) -> CandidatePairs:
     if not set(deepest_levels) & set(shared):
         pairs.append((teacher_ends[deepest_levels[0]], student_ends[deepest_levels[1]]))
     return pairs[-MAX_POINTS:]
+
+
+def _pair_levels(teacher: list[Candidate], student: list[Candidate]) -> CandidatePairs:
+    """Pairs the pyramid levels of equal resolution, from fine to coarse."""
+    of_student = {candidate.level: candidate for candidate in student}
+    return [(level, of_student[level.level]) for level in teacher if level.level in of_student]
 
 
 def _stage_ends(candidates: list[Candidate]) -> dict[int, Candidate]:

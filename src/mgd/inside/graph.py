@@ -17,6 +17,8 @@ _ACTIVATIONS = (
 # `Add` alone would also match `AddmmBackward0`, a linear layer.
 _SUMS = ("AddBackward", "AddcmulBackward")
 _JOINS = ("Cat",)
+# Parts of names: `ConvolutionBackward0`, `MkldnnConvolutionBackward0`.
+_CONVOLUTION = "Convolution"
 _SLICES = ("Split", "Slice")
 _RESHAPING = ("View", "Reshape", "Permute", "Transpose", "Clone", "Alias", "Contiguous", "Squeeze")
 # Parts of names: `MaxPool2DWithIndicesBackward0`, `CudnnBatchNormBackward0`.
@@ -68,6 +70,17 @@ def is_join(node: Node) -> bool:
         True
     """
     return node.name().startswith(_JOINS)
+
+
+def is_convolution(node: Node) -> bool:
+    """Tells whether an operation is a convolution.
+
+    Example:
+        >>> import torch
+        >>> is_convolution(torch.nn.Conv2d(3, 8, 3)(torch.zeros(1, 3, 4, 4)).grad_fn)
+        True
+    """
+    return _CONVOLUTION in node.name()
 
 
 def is_slice(node: Node) -> bool:

@@ -31,7 +31,11 @@ class PointPair:
     """(C, H, W) of one image's features; zeros until the networks are probed."""
     student_shape: tuple[int, int, int] = (0, 0, 0)
     """The same of the student."""
-    """(C, H, W), as `teacher_shape`."""
+    linear: bool = False
+    """Whether no ReLU lies behind the teacher's tap, as behind a pyramid's levels; found by the
+    probe."""
+    loss: str | None = None
+    """A name in `mgd.POINT_LOSSES`; `None` leaves it to the distiller."""
 
     @property
     def name(self) -> str:
@@ -85,11 +89,15 @@ class PointList(list[PointPair]):
                 f"{pair.teacher_shape[0]} -> {pair.student_shape[0]}",
                 _size(pair.size),
                 str(pair.groups),
-                pair.norm or "features",
+                "-" if self._needs_no_margin(pair) else pair.norm or "features",
                 pair.resized or "-",
             )
             for pair in self
         ]
+
+    @staticmethod
+    def _needs_no_margin(pair: PointPair) -> bool:
+        return pair.linear if pair.loss is None else pair.loss != "partial_l2"
 
     def __str__(self) -> str:
         table = [self.HEADER, *self.rows()]
@@ -111,7 +119,8 @@ def points_to_plain(points: Iterable[PointPair]) -> list[dict[str, str | None]]:
         points: Pairs of taps; their shapes are not kept.
 
     Returns:
-        One `{"teacher": tap, "student": tap, "norm": path or None}` per pair.
+        One `{"teacher": tap, "student": tap, "norm": path or None}` per pair, with `loss` where
+        the pair has one of its own.
 
     Example:
         >>> from mgd import PointPair, Tap, points_to_plain
@@ -120,6 +129,7 @@ def points_to_plain(points: Iterable[PointPair]) -> list[dict[str, str | None]]:
     """
     return [
         {"teacher": str(pair.teacher), "student": str(pair.student), "norm": pair.norm}
+        | ({} if pair.loss is None else {"loss": pair.loss})
         for pair in points
     ]
 
@@ -131,8 +141,8 @@ def points_from_plain(
 
     Args:
         teacher, student: The two networks.
-        entries: Mappings with `teacher` and `student`, taps as in `Tap.parse`, and `norm`, which
-            may be missing: then the BatchNorm in front of the teacher's tap is found.
+        entries: Mappings with `teacher` and `student`, taps as in `Tap.parse`, and perhaps `norm`
+            and `loss`. Without a norm the BatchNorm in front of the teacher's tap is found.
 
     Returns:
         Pairs without shapes; `mgd.Distiller` takes them as `points`.
@@ -149,20 +159,21 @@ def points_from_plain(
         >>> str(pair.teacher), str(pair.student), pair.norm
         ('1:input', '0:output', None)
     """
-    allowed = {"teacher", "student", "norm"}
+    allowed = {"teacher", "student", "norm", "loss"}
     pairs = []
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or not {"teacher", "student"} <= set(entry) <= allowed:
             raise TapError(
                 f"point {number} is {entry!r}; needed is a mapping with `teacher` and `student`, "
-                "both taps, and perhaps `norm`, a path in the teacher"
+                "both taps, and perhaps `norm`, a path in the teacher, and `loss`, a name"
             )
-        norm = entry.get("norm")
+        norm, loss = entry.get("norm"), entry.get("loss")
         pairs.append(
             PointPair(
                 Tap.parse(teacher, str(entry["teacher"])),
                 Tap.parse(student, str(entry["student"])),
                 None if norm is None else str(norm),
+                loss=None if loss is None else str(loss),
             )
         )
     return pairs

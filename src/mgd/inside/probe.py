@@ -16,13 +16,25 @@ from torch.autograd.graph import Node
 
 # Private, but the only class that BatchNorm1d to 3d, SyncBatchNorm and users' own have in common.
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision.ops import FrozenBatchNorm2d
 
 from mgd.errors import InputError, TapError
-from mgd.inside.graph import consumers_of, first_before, is_batch_norm, main_branch_norm
+from mgd.inside.canvas import Images, canvas_of
+from mgd.inside.graph import (
+    consumers_of,
+    first_before,
+    is_activation_function,
+    is_batch_norm,
+    is_convolution,
+    is_norm,
+    is_sum,
+    main_branch_norm,
+)
+from mgd.inside.handover import Handover
 from mgd.inside.inplace import out_of_place, times_written
 from mgd.inside.modes import constant_weights, evaluating
 from mgd.inside.outputs import tensors_in
-from mgd.inside.tap import Side, Tap
+from mgd.inside.tap import Side, Tap, is_activation
 from mgd.inside.tapped import TappedModel
 
 
@@ -37,6 +49,9 @@ class Reading:
     width: int
     norm: str | None
     """Path of the BatchNorm whose output the tap reads, possibly with a shortcut added to it."""
+    linear: bool
+    """Whether no ReLU lies behind: at a pyramid's levels, and where a convolution's result is read
+    by no activation, norm or sum, as class scores are."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -71,7 +86,7 @@ class Trace:
 
     Args:
         network: The network to run.
-        example: Images (B, C, H, W) as the network takes them. Only the first one is used.
+        example: Images as the network takes them. Only the first one is used.
 
     Raises:
         InputError: If the network cannot run on the example.
@@ -85,11 +100,12 @@ class Trace:
         ((8, 6, 6), '1')
     """
 
-    def __init__(self, network: nn.Module, example: Tensor):
+    def __init__(self, network: nn.Module, example: Images):
         self.network = network
-        self.image_size = (example.shape[-2], example.shape[-1])
+        self.image_size = canvas_of(network, example[:1]).size
         self.modules = dict(network.named_modules())
         self.sightings: dict[tuple[str, Side], Sighting] = {}
+        self.handover = Handover()
         self._makers: dict[Node, list[str]] = {}
         self._batch_norms: dict[Node, str] = {}
         self._num_events = 0
@@ -128,6 +144,7 @@ class Trace:
         self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any
     ) -> None:
         self._note(path, "output", output)
+        self.handover.note(path, output)
         if not isinstance(output, Tensor) or output.grad_fn is None:
             return
         self._makers.setdefault(output.grad_fn, []).append(path)
@@ -136,6 +153,8 @@ class Trace:
             norm = first_before(output.grad_fn, lambda node: not is_batch_norm(node))
             if norm is not None:
                 self._batch_norms[norm] = path
+        elif isinstance(module, FrozenBatchNorm2d):  # a product and a sum
+            self._batch_norms[output.grad_fn] = path
 
     @cached_property
     def returned(self) -> dict[str, Sighting]:
@@ -186,16 +205,28 @@ class Trace:
         # Reshaping may have moved the channels: pixel shuffling, for instance.
         if norm is not None and batch_norm_channels(self.modules[norm]) != channels:
             norm = None
-        return Reading(tap, channels, height, width, norm)
+        return Reading(tap, channels, height, width, norm, self._is_linear(sighting.node))
+
+    def _is_linear(self, node: Node | None) -> bool:
+        if node is None or node in self.handover.levels:
+            return node is not None
+        activated = {
+            sighting.node
+            for sighting in self.sightings.values()
+            if sighting.side == "input" and is_activation(self.modules[sighting.path])
+        }
+        bends = (is_activation_function, is_norm, is_sum)
+        is_read = any(bend(reader) for reader in self.consumers_of(node) for bend in bends)
+        return is_convolution(node) and node not in activated and not is_read
 
 
-def probe(network: nn.Module, taps: list[Tap], example: Tensor) -> list[Reading]:
+def probe(network: nn.Module, taps: list[Tap], example: Images) -> list[Reading]:
     """Checks taps and reports what each of them reads.
 
     Args:
         network: The network that the taps belong to; it is left as it was.
         taps: Places inside it.
-        example: Images (B, C, H, W) as the network takes them.
+        example: Images as the network takes them.
 
     Raises:
         TapError: As `TappedModel.check` and `Trace.read`.
@@ -219,21 +250,28 @@ def probe(network: nn.Module, taps: list[Tap], example: Tensor) -> list[Reading]
 
 
 def batch_norm_channels(module: nn.Module) -> int:
-    """Returns the number of channels of a BatchNorm, and 0 for any other module.
+    """Returns the number of channels of a BatchNorm, frozen or not; 0 for any other module.
 
     Example:
         >>> batch_norm_channels(nn.BatchNorm2d(8)), batch_norm_channels(nn.LayerNorm(8))
         (8, 0)
     """
+    if isinstance(module, FrozenBatchNorm2d):
+        return len(module.weight)
     return module.num_features if isinstance(module, _BatchNorm) else 0
 
 
-def _run(network: nn.Module, images: Tensor) -> Any:
+def _run(network: nn.Module, images: Images) -> Any:
+    # A leaf that needs gradients must not be written to in place; its product may be.
+    if isinstance(images, Tensor):
+        given, shape = images.detach().requires_grad_() * 1, tuple(images.shape)
+    else:
+        given = [image.detach().requires_grad_() * 1 for image in images]
+        shape = tuple(images[0].shape)
     try:
-        # A leaf that needs gradients must not be written to in place; its product may be.
-        return network(images.detach().requires_grad_() * 1)
+        return network(given)
     except (RuntimeError, AssertionError, ValueError) as error:
         raise InputError(
-            f"{type(network).__name__} cannot run on an example of shape {tuple(images.shape)}: "
+            f"{type(network).__name__} cannot run on an example of shape {shape}: "
             f"{error}; give images of the size and channels that it takes"
         ) from error

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from mgd.errors import InputError
 from mgd.inside.batches import IMAGE_KEYS, described, find_images
+from mgd.inside.canvas import Images
 from mgd.inside.tapped import TappedModel
 
 
 class Call(NamedTuple):
     """A call of a network: what went in, what its taps read, and what came out."""
 
-    images: Tensor
+    images: Images
     features: tuple[Tensor, ...]
     output: Any
 
@@ -41,7 +42,7 @@ class CallRecorder:
 
     def __init__(self, tapped: TappedModel):
         self.tapped = tapped
-        self._images: Tensor | None = None
+        self._images: Images | None = None
         self._last: Call | None = None
         hook = _Hook(self)
         self._handles = [
@@ -72,7 +73,7 @@ class CallRecorder:
                 "DataParallel runs copies of the student, whose calls cannot be followed; start "
                 "one process for each device, as torchrun does"
             )
-        images = find_images(words or named)
+        images = find_images(words[0] if words else named)
         if images is None:
             raise InputError(
                 f"the student {type(network).__name__} is called with {described(words or named)}; "

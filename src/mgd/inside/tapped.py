@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import TapError
+from mgd.inside.canvas import Images, canvas_of, find_transform
 from mgd.inside.inplace import OutOfPlaceModules, in_place_modules, times_written
 from mgd.inside.outputs import have_same_values
 from mgd.inside.tap import Tap, find_module
@@ -46,6 +47,7 @@ class TappedModel(nn.Module):
         super().__init__()
         self.network = network
         self.taps = tuple(taps)
+        self._resizes = find_transform(network) is not None
         self._frames: dict[int, Frame] = {}
         self._out_of_place = OutOfPlaceModules()
         self._handles: list[RemovableHandle] = []
@@ -65,11 +67,12 @@ class TappedModel(nn.Module):
         state = {"_out_of_place": self._out_of_place}
         return TappedModel, (self.network, self.taps), state
 
-    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, images: Images, *more: Any) -> tuple[tuple[Tensor, ...], Any]:
         """Runs the network once.
 
         Args:
-            images: (B, C, H, W), as the network takes them.
+            images: As the network takes them, (B, C, H, W) or a list of (C, H, W).
+            *more: What it is called with besides.
 
         Returns:
             The features of each tap, (B, C, H, W) each, and the network's own output.
@@ -78,20 +81,23 @@ class TappedModel(nn.Module):
             TapError: If a tap does not fire or reads no tensor.
         """
         frame: Frame = {}
-        output = self._run(images, frame)
+        output = self._run(frame, images, *more)
         return self.features(images, frame), output
 
-    def features(self, images: Tensor, frame: Frame) -> tuple[Tensor, ...]:
+    def features(self, images: Images, frame: Frame) -> tuple[Tensor, ...]:
         """Returns the features of each tap, (B, C, H, W) each, from what the taps read.
 
         Args:
-            images: (B, C, H, W), that the network was called with.
+            images: That the network was called with.
             frame: From `stop_reading`.
 
         Raises:
             TapError: If a tap did not fire or read no tensor.
         """
-        size = (images.shape[-2], images.shape[-1])
+        if isinstance(images, Tensor) and not self._resizes:
+            size = (images.shape[-2], images.shape[-1])
+        else:
+            size = canvas_of(self.network, images).size
         return tuple(
             tap.read(_captured(frame, number, tap), size) for number, tap in enumerate(self.taps)
         )
@@ -109,23 +115,23 @@ class TappedModel(nn.Module):
         """Returns what the taps have read since `start_reading`."""
         return self._frames.pop(_frame_key())
 
-    def _run(self, images: Tensor, frame: Frame) -> Any:
+    def _run(self, frame: Frame, *given: Any) -> Any:
         key = _frame_key()
         self._frames[key] = frame
         try:
-            return self.network(images)
+            return self.network(*given)
         finally:
             del self._frames[key]
 
     @torch.no_grad()
-    def check(self, images: Tensor) -> Any:
+    def check(self, images: Images) -> Any:
         """Runs one forward that finds taps whose tensor is overwritten after it was read.
 
         If an in-place activation module overwrites it, that module is made out-of-place until
         `close()`.
 
         Args:
-            images: (B, C, H, W), as the network takes them.
+            images: As the network takes them.
 
         Returns:
             The network's own output.
@@ -146,7 +152,7 @@ class TappedModel(nn.Module):
             for module in in_place_modules(self.network)
         ]
         try:
-            output = self._run(images, frame)
+            output = self._run(frame, images)
         finally:
             for handle in handles:
                 handle.remove()
@@ -161,7 +167,7 @@ class TappedModel(nn.Module):
                 )
         return output
 
-    def _check_output(self, images: Tensor, output: Any) -> None:
+    def _check_output(self, images: Images, output: Any) -> None:
         """Compares with the output of the network as given, which overwrites its tensors."""
         with self._out_of_place.in_place_again():
             original = self.network(images)

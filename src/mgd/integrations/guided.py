@@ -15,6 +15,7 @@ from mgd.integrations.hidden import HiddenParameters
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled
 from mgd.method.matcher import MatchingReport
+from mgd.method.positions import Weights
 from mgd.method.rematch import RematchSchedule, update_matching
 from mgd.tensors.logits import LOGIT_LOSSES
 
@@ -36,6 +37,8 @@ class Guided:
             student its images.
         every_epochs: The matching is solved before the first epoch and every so many epochs; 0
             means only once.
+        every_steps: Solve every so many steps of the whole training instead, in `begin_step`; 0
+            leaves it to the epochs.
         max_images: Images that a matching is measured on, over all processes; at least 1.
         images: A loader of images for the matching; `None` takes the loop's training loader.
         autocast: Makes the context of the loop's arithmetic, where the loop does not enter it
@@ -67,6 +70,7 @@ class Guided:
         distiller: Distiller,
         *,
         every_epochs: int = 1,
+        every_steps: int = 0,
         max_images: int = 20_000,
         images: Iterable[Any] | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
@@ -79,8 +83,11 @@ class Guided:
             )
         self.distiller = distiller
         self._max_images, self._images, self._autocast = max_images, images, autocast
-        self._schedule = RematchSchedule(every_epochs if distiller.points.solved_again else 0)
-        self._epoch = -1
+        is_solved_again = distiller.points.solved_again
+        self._schedule = RematchSchedule(
+            every_epochs if is_solved_again else 0, every_steps if is_solved_again else 0
+        )
+        self._epoch = self._step = -1
         self._device: torch.device | None = None
         self._recorder: CallRecorder | None = None
         self._hidden: HiddenParameters | None = None
@@ -147,19 +154,43 @@ class Guided:
             return []
         if self.distiller.is_matched and not self._schedule.due(epoch):
             return []
+        return self._match(loader)
+
+    def begin_step(self, step: int, loader: Iterable[Any]) -> list[MatchingReport]:
+        """Solves the matching anew if it is due before this step; for loops that count steps.
+
+        It takes the place of `begin_epoch`, and the first call solves the first matching.
+
+        Args:
+            step: Counted from 0 over the whole training.
+            loader: As in `begin_epoch`.
+
+        Returns:
+            One report per matched point; none where no update was due.
+        """
+        begun, self._step = self._step, max(step, self._step)
+        if step <= begun or not self.distiller.needs_images:
+            return []
+        if self.distiller.is_matched and not self._schedule.due_step(step):
+            return []
+        return self._match(loader)
+
+    def _match(self, loader: Iterable[Any]) -> list[MatchingReport]:
         self._follow(next(self.student.parameters()).device)
         images = self._images if self._images is not None else _apart(loader)
         with self._autocast(), torch.random.fork_rng(devices=[]):
             return update_matching(self.distiller, images, self._max_images)
 
-    def loss(self, labels: Tensor | None = None) -> Distilled:
+    def loss(self, labels: Tensor | None = None, weights: Weights = None) -> Distilled:
         """Returns what the teacher adds to the loss of the student's last call.
 
-        The whole loss is `cross_entropy + guided.loss().loss.mean()`.
+        The whole loss is `cross_entropy + guided.loss().loss.mean()`; with a detector
+        `sum(losses.values())` takes the place of the cross-entropy.
 
         Args:
             labels: Classes (B,), below 0 for an image without one. Only a distiller with
                 kd="dkd" looks at them.
+            weights: How much each place counts, as `Distiller.forward` takes them.
 
         Raises:
             InputError: If the student was not called since, with gradients, or if its features
@@ -177,11 +208,11 @@ class Guided:
                 "unfreeze it, and where it checkpoints activations, do so with "
                 "`use_reentrant=False`"
             )
-        self._follow(call.images.device)
+        self._follow(call.images[0].device)
         term = self.distiller.learner.logit_term
         needed = labels if term.weight and LOGIT_LOSSES[term.kd].needs_labels else None
         with self._autocast():
-            guidance = self.distiller.guide(call.images)
+            guidance = self.distiller.guide(call.images, weights=weights)
             return self.distiller.learner.compare(call.features, call.output, needed, guidance)
 
     def _follow(self, device: torch.device) -> None:
@@ -193,8 +224,9 @@ class Guided:
         self.distiller.points.train()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the points, with their matchings, and the epoch they belong to; no network."""
-        return {"points": dict(self.distiller.points.state_dict()), "epoch": self._epoch}
+        """Returns the points, with their matchings, and when they are from; no network."""
+        points = dict(self.distiller.points.state_dict())
+        return {"points": points, "epoch": self._epoch, "step": self._step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to a state.
@@ -204,7 +236,7 @@ class Guided:
         """
         try:
             self.distiller.points.load_state_dict(state["points"])
-            self._epoch = int(state["epoch"])
+            self._epoch, self._step = int(state["epoch"]), int(state.get("step", -1))
         except (KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(

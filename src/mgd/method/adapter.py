@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from mgd import ranks
 from mgd.inside import PointPair
+from mgd.method.comparison import PARTIAL_L2, Comparison
 from mgd.method.matcher import MatchingReport
 from mgd.method.point import MatchedPoint
-from mgd.tensors.losses import partial_l2
 from mgd.tensors.reducers import REDUCERS
 
 NOISE = 0.1
@@ -30,20 +30,22 @@ class AdapterPoint(MatchedPoint):
     Args:
         pair: A resolved `PointPair`, with shapes.
         solver: A name in `mgd.SOLVERS`, as in `mgd.assign`.
+        comparison: The norm behind the convolution, and the loss.
     """
 
     solved_again = False
 
-    def __init__(self, pair: PointPair, solver: str = "scipy"):
+    def __init__(self, pair: PointPair, solver: str = "scipy", comparison: Comparison = PARTIAL_L2):
         # Any reducer but the sparse one gives every student channel as many as there are.
-        super().__init__(pair, REDUCERS["amp"], solver)
+        super().__init__(pair, REDUCERS["amp"], solver, comparison)
         student, teacher = pair.student_shape[0], pair.teacher_shape[0]
         self.projection = nn.Conv2d(student, teacher, kernel_size=1, bias=False)
-        self.norm = nn.BatchNorm2d(teacher)
+        self.norm = comparison.make_norm(teacher)
 
-    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Returns the partial L2 (B,) over the teacher's channels."""
-        return partial_l2(self.norm(self.projection(student)), teacher, self.margin)
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the loss (B,) over the teacher's channels."""
+        projected = self.norm(self.projection(student))
+        return self.comparison(projected, teacher, self.margin, weights)
 
     @property
     def num_channels(self) -> int:

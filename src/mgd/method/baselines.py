@@ -5,19 +5,18 @@ after training. They stand at the same points and see the same features as the m
 that a comparison differs in nothing else.
 """
 
-import torch
 from torch import Tensor, nn
 
 from mgd.inside import PointPair
+from mgd.method.comparison import PARTIAL_L2, PLAIN_L2, Comparison
 from mgd.method.point import DistillationPoint
-from mgd.tensors.losses import partial_l2
 
 
 class ProjectedPoint(DistillationPoint):
     """A learned projection of the student to the teacher's channels."""
 
-    def __init__(self, pair: PointPair, bias: bool):
-        super().__init__(pair)
+    def __init__(self, pair: PointPair, bias: bool, comparison: Comparison):
+        super().__init__(pair, comparison)
         self.projection = nn.Conv2d(
             pair.student_shape[0], pair.teacher_shape[0], kernel_size=1, bias=bias
         )
@@ -36,13 +35,14 @@ class OverhaulPoint(ProjectedPoint):
     the learned convolution.
     """
 
-    def __init__(self, pair: PointPair):
-        super().__init__(pair, bias=False)
-        self.norm = nn.BatchNorm2d(pair.teacher_shape[0])
+    def __init__(self, pair: PointPair, comparison: Comparison = PARTIAL_L2):
+        super().__init__(pair, bias=False, comparison=comparison)
+        self.norm = comparison.make_norm(pair.teacher_shape[0])
 
-    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Returns the partial L2 (B,) over the teacher's channels."""
-        return partial_l2(self.norm(self.projection(student)), teacher, self.margin)
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the loss (B,) over the teacher's channels."""
+        projected = self.norm(self.projection(student))
+        return self.comparison(projected, teacher, self.margin, weights)
 
 
 class HintPoint(ProjectedPoint):
@@ -53,15 +53,12 @@ class HintPoint(ProjectedPoint):
     instead of in a stage before it.
     """
 
-    def __init__(self, pair: PointPair):
-        super().__init__(pair, bias=True)
+    def __init__(self, pair: PointPair, comparison: Comparison = PLAIN_L2):
+        super().__init__(pair, bias=True, comparison=comparison)
 
-    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the squared distance (B,), summed over channels and positions."""
-        projected = self.projection(student)
-        with torch.autocast(projected.device.type, enabled=False):
-            difference: Tensor = projected.float() - teacher.detach().float()
-            return difference.square().sum((1, 2, 3))
+        return self.comparison(self.projection(student), teacher, self.margin, weights)
 
 
 BASELINES: dict[str, type[OverhaulPoint | HintPoint]] = {"fitnet": HintPoint, "ofd": OverhaulPoint}

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from mgd.errors import InputError
-from mgd.inside import PairLike, PointPair, discover_points, resolve_points
+from mgd.inside import Images, PairLike, PointPair, discover_points, resolve_points
 from mgd.method.adapter import AdapterPoint
 from mgd.method.baselines import BASELINES
+from mgd.method.comparison import AUTO, Comparison
 from mgd.method.folded import FoldedPoint
 from mgd.method.point import DistillationPoint, DistillationPoints
+from mgd.tensors.losses import point_weights
 from mgd.tensors.reducers import REDUCERS
 
 METHODS = ("mgd", "mgd-adapter", *BASELINES)
@@ -18,7 +20,11 @@ METHODS = ("mgd", "mgd-adapter", *BASELINES)
 
 
 def make_points(
-    pairs: Iterable[PointPair], method: str, reducer: str, solver: str
+    pairs: Iterable[PointPair],
+    method: str,
+    reducer: str,
+    solver: str,
+    comparison: Comparison = AUTO,
 ) -> DistillationPoints:
     """Makes a point of each pair.
 
@@ -27,24 +33,39 @@ def make_points(
         method: A name in `METHODS`.
         reducer: A name in `mgd.REDUCERS`, for method "mgd" alone.
         solver: A name in `mgd.SOLVERS`, for the methods with a matching.
+        comparison: The norm and the loss of every point that has none of its own.
 
     Raises:
         InputError: For an unknown name.
     """
     check_name("method", method, METHODS)
     check_name("reducer", reducer, REDUCERS)
-    make: dict[str, Callable[[PointPair], DistillationPoint]] = {
-        "mgd": lambda pair: FoldedPoint(pair, REDUCERS[reducer], solver),
-        "mgd-adapter": lambda pair: AdapterPoint(pair, solver),
+    make: dict[str, Callable[[PointPair, Comparison], DistillationPoint]] = {
+        "mgd": lambda pair, at: FoldedPoint(pair, REDUCERS[reducer], solver, at),
+        "mgd-adapter": lambda pair, at: AdapterPoint(pair, solver, at),
         **BASELINES,
     }
-    return DistillationPoints(make[method](pair) for pair in pairs)
+    fallback = "l2" if method == "fitnet" else "partial_l2"
+    return DistillationPoints(make[method](pair, comparison.at(pair, fallback)) for pair in pairs)
+
+
+def point_shares(pairs: Sequence[PointPair]) -> list[float]:
+    """Returns how much each point weighs beside the others, per element.
+
+    Those with a ReLU behind them, as stages of a backbone, have the published shares of
+    `mgd.point_weights`, and so do those without, as the levels of a pyramid, among themselves.
+    """
+    shares = dict[int, float]()
+    for linear in (False, True):
+        numbers = [number for number, pair in enumerate(pairs) if pair.linear == linear]
+        shares |= zip(numbers, point_weights(len(numbers)).tolist(), strict=True)
+    return [shares[number] for number in range(len(pairs))]
 
 
 def choose_pairs(
     teacher: nn.Module,
     student: nn.Module,
-    seen: tuple[Tensor, Tensor],
+    seen: tuple[Images, Images],
     points: Literal["auto"] | Sequence[PairLike],
 ) -> list[PointPair]:
     """Finds the pairs of taps, or checks those that are given.

@@ -7,17 +7,25 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Num
 from torch import Tensor, nn
 
 from mgd.errors import InputError
-from mgd.inside import PairLike, TappedModel, evaluating, logits_of
-from mgd.method.choices import choose_pairs, make_points
+from mgd.inside import (
+    Images,
+    PairLike,
+    TappedModel,
+    check_one_canvas,
+    evaluating,
+    logits_of,
+)
+from mgd.method.choices import choose_pairs, make_points, point_shares
+from mgd.method.comparison import Comparison
 from mgd.method.given import check_apart, make_preprocess
 from mgd.method.learner import Distilled, Guidance, Learner
 from mgd.method.logit_term import LogitTerm
 from mgd.method.matcher import MatchingReport
-from mgd.method.point import DistillationPoints
+from mgd.method.paired import Paired
+from mgd.method.positions import Weights, place_weights
 from mgd.method.teacher import FrozenTeacher
 from mgd.method.weights import feature_weights
 from mgd.views import View
@@ -25,7 +33,7 @@ from mgd.views import View
 logger = logging.getLogger(__name__)
 
 
-class Distiller(nn.Module):
+class Distiller(Paired):
     """Runs teacher and student on a batch and returns the loss that the teacher adds.
 
     Matching Guided Distillation (Yue et al., ECCV 2020, https://arxiv.org/abs/2008.09958; not
@@ -40,7 +48,8 @@ class Distiller(nn.Module):
     Args:
         teacher: Trained network, on the device of `example`.
         student: Network to train, with weights of its own; may be pretrained.
-        example: A batch of images as in training, (B, C, H, W); see `teacher_view`.
+        example: A batch of images as in training, (B, C, H, W), or a list of images (C, H, W) as
+            detectors take them; see `teacher_view`.
         points: "auto" finds them; or pairs `(teacher path, student path)`, see `mgd.Tap.parse`;
             or `PointPair`s; from the input to the output of the networks. With `()` the teacher
             guides the logits alone.
@@ -67,6 +76,10 @@ class Distiller(nn.Module):
             a view gets the images as they are.
         teacher_output: Turns what the teacher returns into logits (B, K) of the student's classes,
             for `kd_weight`; `None` is `mgd.logits_of`.
+        norm: The norm of the student at each point: "batch", or "group" for batches of few images.
+        point_loss: What a point compares, a name in `mgd.POINT_LOSSES`; "auto" is "partial_l2",
+            and "l2" where no ReLU lies behind, as at a pyramid's levels.
+        point_temperature: Of the loss "softmax", above 0.
 
     Raises:
         InputError: For a name, weight, point or example that cannot be used, for networks that
@@ -89,7 +102,7 @@ class Distiller(nn.Module):
         self,
         teacher: nn.Module,
         student: nn.Module,
-        example: Tensor,
+        example: Images,
         points: Literal["auto"] | Sequence[PairLike] = "auto",
         reducer: str = "amp",
         *,
@@ -105,10 +118,14 @@ class Distiller(nn.Module):
         teacher_view: View | None = None,
         student_view: View | None = None,
         teacher_output: Callable[[Any], Tensor] | None = None,
+        norm: str = "batch",
+        point_loss: str = "auto",
+        point_temperature: float = 4.0,
     ):
         super().__init__()
         logit_term = LogitTerm(kd, kd_temperature, kd_weight, dkd_beta, teacher_output or logits_of)
         logit_term.check()
+        check_one_canvas(teacher, student)
         to_teacher = make_preprocess("teacher", teacher_view, example)
         to_student = make_preprocess("student", student_view, example)
         seen = to_teacher(example), to_student(example)
@@ -116,15 +133,17 @@ class Distiller(nn.Module):
         check_apart(teacher, student)  # now that lazy layers have weights
         if not pairs and not kd_weight:
             raise InputError("nothing to teach: there are no `points` and `kd_weight` is 0")
-        made = make_points(pairs, method, reducer, solver).to(example.device)
+        comparison = Comparison(norm, point_loss, point_temperature)
+        made = make_points(pairs, method, reducer, solver, comparison).to(example[0].device)
         elements = [point.num_elements for point in made]
-        weights = feature_weights(elements, feature_weight, loss_factor, method)
+        shares = point_shares(pairs)
+        weights = feature_weights(elements, feature_weight, loss_factor, method, shares)
         tapped = [pair.teacher for pair in pairs], [pair.student for pair in pairs]
-        self._example_size = example.shape[-2:]
         self.frozen_teacher = FrozenTeacher(teacher, tapped[0], to_teacher, teacher_precision)
         self.learner = Learner(
             TappedModel(student, tapped[1]), to_student, made, method, weights, logit_term
         )
+        self._example_size = self.canvas(example[:1]).size
         self._is_matched = not self.needs_images
         self.train(student.training)
         try:
@@ -133,7 +152,7 @@ class Distiller(nn.Module):
             self.close()
             raise
 
-    def _start(self, example: Tensor, by_teacher: Tensor, by_student: Tensor) -> None:
+    def _start(self, example: Images, by_teacher: Images, by_student: Images) -> None:
         """Checks both networks on the example, and takes a first matching and margins from it."""
         with evaluating(self):
             theirs = self.frozen_teacher.tapped.check(by_teacher)
@@ -158,29 +177,6 @@ class Distiller(nn.Module):
         self._follow_teacher()  # the hooks of a copy do nothing
 
     @property
-    def teacher(self) -> nn.Module:
-        """The teacher, the same object that was given."""
-        return self.frozen_teacher.network
-
-    @property
-    def student(self) -> nn.Module:
-        """The student, the same object that was given."""
-        return self.learner.tapped_student.network
-
-    @property
-    def points(self) -> DistillationPoints:
-        """The points, resolved; they print as a table. Each has a `pair` and a `margin`.
-
-        With the methods "mgd" and "mgd-adapter" each has a `matcher` and a `norm` as well.
-        """
-        return self.learner.points
-
-    @property
-    def term_weights(self) -> dict[str, float]:
-        """The weight of each of `Distilled.terms`."""
-        return dict(self.learner.term_weights)
-
-    @property
     def needs_images(self) -> bool:
         """Whether there is a matching or a margin to be taken from training images."""
         return any(True for _ in self.points.running_sums())
@@ -196,9 +192,11 @@ class Distiller(nn.Module):
 
     def forward(
         self,
-        images: Num[Tensor, "batch colours height width"],
+        images: Images,
         labels: Tensor | None = None,
         track: bool = False,
+        targets: Any = None,
+        weights: Weights = None,
     ) -> Distilled:
         """Runs both networks; see `Distilled`. Losses are float32, one value per image.
 
@@ -206,26 +204,29 @@ class Distiller(nn.Module):
         `wrapped(images, labels, distiller.guide(images))` in place of this.
 
         Args:
-            images: Like `example`, (B, C, H, W): as the networks take them, or crops for views.
+            images: Like `example`: as the networks take them, or crops for views.
             labels: Classes (B,), -1 for an image without one. Only kd="dkd" needs them.
             track: Also add the batch to the statistics of the points, for `solve_matching`.
+            targets: What the student is called with after the images, as a detector in training;
+                its losses are then `Distilled.output`.
+            weights: How much each place counts, (B, h, w) of any h and w, at least 0: over the
+                images, with the padding that a detector adds. Or a function that makes them of
+                the teacher's output and the `Canvas`, as `mgd.score_weights`.
 
         Raises:
             InputError: If the loss on the logits needs labels and there are none, or if outputs
-                or labels are not those of single classes.
+                or labels are not those of single classes, or for weights that cannot be used.
         """
-        distilled: Distilled = self.learner(images, labels, self.guide(images, track))
+        guidance = self.guide(images, track, weights)
+        distilled: Distilled = self.learner(images, labels, guidance, targets)
         return distilled
 
     @torch.no_grad()
-    def guide(
-        self, images: Num[Tensor, "batch colours height width"], track: bool = False
-    ) -> Guidance:
+    def guide(self, images: Images, track: bool = False, weights: Weights = None) -> Guidance:
         """Runs the teacher and returns what the learner needs of it.
 
         Args:
-            images: As `forward` takes them.
-            track: Whether the learner is to add the batch to the statistics of the points.
+            images, track, weights: As `forward` takes them.
         """
         if self.training and not self._is_matched:
             logger.warning(
@@ -233,18 +234,22 @@ class Distiller(nn.Module):
             )
             self.mark_matched()  # said once
         features, output = self.frozen_teacher(images)
-        if track or images.shape[-2:] != self._example_size:
-            return Guidance(list(features), output, track)
+        canvas = self.canvas(images)
+        counted = place_weights(weights, output, canvas, images[0].device)
+        if track or canvas.size != self._example_size:
+            return Guidance(list(features), output, track, *counted)
         kept = [point.keep(maps) for point, maps in zip(self.points, features, strict=True)]
-        return Guidance(kept, output)
+        return Guidance(kept, output, track, *counted)
 
     @torch.no_grad()
-    def observe(self, images: Num[Tensor, "batch colours height width"]) -> None:
+    def observe(self, images: Images) -> None:
         """Adds a batch to every point's statistics, both networks in eval mode."""
         with evaluating(self):
             teacher, _ = self.frozen_teacher(images)
             student, _ = self.learner.run_student(images)
-        self.learner.observe(student, teacher)
+        canvas = self.canvas(images)
+        mask, _ = place_weights(None, None, canvas, images[0].device)
+        self.learner.observe(student, teacher, mask)
 
     @torch.no_grad()
     def solve_matching(self) -> list[MatchingReport]:
@@ -276,14 +281,6 @@ class Distiller(nn.Module):
         """
         for point in self.points:
             point.renew_margin(self.frozen_teacher.margin)
-
-    def close(self) -> None:
-        """Gives both networks back: no hooks, and every mode and `requires_grad` as before.
-
-        The distiller cannot be used afterwards.
-        """
-        self.frozen_teacher.close()
-        self.learner.close()
 
     def __enter__(self) -> "Distiller":
         return self

@@ -3,10 +3,11 @@
 from torch import Tensor, nn
 
 from mgd.errors import InputError
+from mgd.inside import Images
 from mgd.views import Preprocess, View
 
 
-def make_preprocess(owner: str, view: View | None, example: Tensor) -> nn.Module:
+def make_preprocess(owner: str, view: View | None, example: Images) -> nn.Module:
     """Makes what gives a network its view of the images; without a view they stay as they are.
 
     Args:
@@ -17,14 +18,19 @@ def make_preprocess(owner: str, view: View | None, example: Tensor) -> nn.Module
     Raises:
         InputError: If the example has other numbers than a network with or without a view takes.
     """
-    kind = str(example.dtype).removeprefix("torch.")
+    kind = str(example[0].dtype).removeprefix("torch.")
     if view is None:
-        if not example.is_floating_point():
+        if not example[0].is_floating_point():
             raise InputError(
                 f"`example` is {kind}, but the {owner} takes floating-point numbers; "
                 f"give `{owner}_view`, or images that are normalised"
             )
         return nn.Identity()
+    if not isinstance(example, Tensor):
+        raise InputError(
+            f"`example` is a list of images, which the {owner} resizes and normalises by itself; "
+            f"leave `{owner}_view` out"
+        )
     if example.dim() != 4 or example.shape[1] != 3:
         raise InputError(
             f"`example` has shape {tuple(example.shape)}; for `{owner}_view` it must be RGB images "

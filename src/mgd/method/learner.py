@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mgd.inside import AsGiven, TappedModel, logits_of
+from mgd.inside import AsGiven, Images, TappedModel, logits_of
 from mgd.method.logit_term import LogitTerm
 from mgd.method.point import DistillationPoints, Target
 
@@ -43,10 +43,20 @@ class Guidance:
         output: The teacher's output.
         track: Whether this batch is added to the statistics of the points; then `kept` holds the
             features as the taps read them.
+        mask: 1 where an image is and 0 where padding is, (B, H, W); `None` without padding.
+        weights: How much each place counts, (B, H, W), 0 in the padding; `None` is 1 everywhere.
     """
 
-    def __init__(self, kept: list[Tensor | Target], output: Any, track: bool = False):
+    def __init__(
+        self,
+        kept: list[Tensor | Target],
+        output: Any,
+        track: bool = False,
+        mask: Tensor | None = None,
+        weights: Tensor | None = None,
+    ):
         self.kept, self.output, self.track = kept, output, track
+        self.mask, self.weights = mask, weights
 
     def handed_out(self) -> Iterator[Tensor | Target]:
         """Yields what each point needs, once, and lets go of it: it is most of a step's memory."""
@@ -87,9 +97,10 @@ class Learner(nn.Module):
 
     def forward(
         self,
-        images: Num[Tensor, "batch colours height width"],
+        images: Images,
         labels: Tensor | None,
         guidance: Guidance,
+        targets: Any = None,
     ) -> Distilled:
         """Runs the student and compares it with what the teacher gave.
 
@@ -97,11 +108,12 @@ class Learner(nn.Module):
             images: The batch that the guidance was made from.
             labels: Classes (B,); -1 for an image without one. Only some logit losses need them.
             guidance: From `Distiller.guide`; it is used up.
+            targets: What the student is called with after the images, if not `None`.
 
         Raises:
             InputError: As `LogitTerm.loss`.
         """
-        features, output = self.run_student(images)
+        features, output = self.run_student(images, targets)
         return self.compare(features, output, labels, guidance)
 
     def compare(
@@ -122,9 +134,9 @@ class Learner(nn.Module):
             InputError: As `LogitTerm.loss`.
         """
         if guidance.track:
-            self.observe(features, guidance.kept)
+            self.observe(features, guidance.kept, guidance.mask)
         losses = [
-            point(student, teacher)
+            point(student, teacher, guidance.weights)
             for point, student, teacher in zip(
                 self.points, features, guidance.handed_out(), strict=True
             )
@@ -142,13 +154,14 @@ class Learner(nn.Module):
         total = torch.stack(list(terms.values())).sum(0)
         return Distilled(total, terms, output, point_losses, kd_loss)
 
-    def run_student(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+    def run_student(self, images: Images, targets: Any = None) -> tuple[tuple[Tensor, ...], Any]:
         """Shows the student its view of images; returns its features at the taps, and its output.
 
         Args:
-            images: As `forward` takes them.
+            images, targets: As `forward` takes them.
         """
-        return self.tapped_student(self.preprocess(images))  # type: ignore[no-any-return]  # a module's
+        more = () if targets is None else (targets,)
+        return self.tapped_student(self.preprocess(images), *more)  # type: ignore[no-any-return]  # a module's
 
     def close(self) -> None:
         """Gives the student back: no hooks, and modes and gradients as they were."""
@@ -157,9 +170,12 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def observe(
-        self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...] | list[Tensor | Target]
+        self,
+        student: tuple[Tensor, ...],
+        teacher: tuple[Tensor, ...] | list[Tensor | Target],
+        mask: Tensor | None = None,
     ) -> None:
         """Adds a batch of features, as the taps read them, to the statistics of the points."""
         for point, followed, guiding in zip(self.points, student, teacher, strict=True):
             assert isinstance(guiding, Tensor)  # statistics need features, not targets
-            point.observe(followed, guiding)
+            point.observe(followed, guiding, mask)

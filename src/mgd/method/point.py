@@ -1,6 +1,7 @@
 """DistillationPoint: where one student layer follows one teacher layer, and how."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple, overload
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from mgd.errors import TapError
 from mgd.inside import PointList, PointPair, Tap
+from mgd.method.comparison import PARTIAL_L2, Comparison
 from mgd.method.matcher import ChannelMatcher, MatchingReport
 from mgd.method.running import RunningMargin, RunningSums
+from mgd.tensors.positions import resize_weights
 from mgd.tensors.reducers import Reducer
 
 logger = logging.getLogger(__name__)
@@ -30,33 +33,58 @@ class DistillationPoint(nn.Module):
 
     Args:
         pair: A resolved `PointPair`, with shapes.
+        comparison: The norm in front of the loss, and the loss.
     """
 
     margin: Tensor
     """(T,), of the teacher's channels."""
 
-    def __init__(self, pair: PointPair):
+    def __init__(self, pair: PointPair, comparison: Comparison = PARTIAL_L2):
         super().__init__()
-        self.pair = pair
+        self.pair, self.comparison = pair, comparison
         self.register_buffer("margin", torch.zeros(pair.teacher_shape[0]))
-        self.running_margin = RunningMargin(pair.teacher_shape[0]) if pair.norm is None else None
+        # FitNet does without margins; its statistics stay, since checkpoints of 0.3.0 have them.
+        is_measured = pair.norm is None and (comparison.needs_margin or not pair.linear)
+        self.running_margin = RunningMargin(pair.teacher_shape[0]) if is_measured else None
 
     def forward(
         self,
         student: Float[Tensor, "batch student rows columns"],
         teacher: Float[Tensor, "batch teacher height width"] | Target,
+        weights: Float[Tensor, "batch _ _"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Returns the loss of each image, summed over channels and positions.
+        """Returns the loss of each image: the weighted mean per element times `num_elements`.
+
+        For images of the size that the point was made with, and without weights, that is the sum
+        over channels and positions.
 
         Args:
             student: As the student's tap reads it.
             teacher: As the teacher's tap reads it, or as `keep` returns it.
+            weights: How much each place of the image counts, at least 0, of any height and width.
 
         Raises:
             TapError: If a tap's channels are not those of the start.
         """
         assert not isinstance(teacher, Target)  # only a subclass makes one
-        return self.loss(*self.align(student, teacher))
+        return self.per_element(self.loss, *self.align(student, teacher), weights)
+
+    def per_element(
+        self,
+        loss: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+        student: Tensor,
+        teacher: Tensor,
+        weights: Tensor | None,
+    ) -> Tensor:
+        """Turns a loss (B,), a weighted sum over positions, into that of the point's own size."""
+        (height, width), own = student.shape[2:], math.prod(self.pair.size)
+        if weights is None:
+            total = loss(student, teacher, None)
+            return total if height * width == own else total * (own / (height * width))
+        weights = resize_weights(weights.float(), (height, width))
+        # An image without any weight has no loss.
+        counted = weights.sum((1, 2)).clamp_min(torch.finfo(torch.float32).tiny)
+        return loss(student, teacher, weights) * (own / counted)
 
     def keep(self, teacher: Tensor) -> Tensor | Target:
         """Returns all that the loss needs of the teacher's features, in as little memory as it can.
@@ -65,8 +93,8 @@ class DistillationPoint(nn.Module):
         """
         return teacher
 
-    def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Returns the loss (B,) of features of one height and width."""
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the loss (B,) of features of one height and width, a sum over positions."""
         raise NotImplementedError
 
     @property
@@ -80,9 +108,18 @@ class DistillationPoint(nn.Module):
         height, width = self.pair.size
         return self.num_channels * height * width
 
-    def observe(self, student: Tensor, teacher: Tensor) -> None:
-        """Adds a batch, as the taps read it, to the statistics."""
+    def observe(self, student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> None:
+        """Adds a batch, as the taps read it, to the statistics.
+
+        Args:
+            student, teacher: Features of the same images.
+            mask: 1 where an image is and 0 where padding is, (B, rows, columns). A position of
+                which less than half is image does not count.
+        """
         student, teacher = self.align(student, teacher)
+        if mask is not None:
+            inside = (resize_weights(mask, (student.shape[2], student.shape[3])) >= 0.5)[:, None]
+            student, teacher = student * inside, teacher * inside
         self.observe_aligned(student, teacher)
         if self.running_margin is not None:
             self.running_margin.update(teacher)
@@ -124,13 +161,20 @@ class MatchedPoint(DistillationPoint):
         pair: A resolved `PointPair`, with shapes.
         reducer: Decides how many teacher channels a student channel gets.
         solver: A name in `mgd.SOLVERS`, as in `mgd.assign`.
+        comparison: As in `DistillationPoint`.
     """
 
     solved_again = True
     """Whether a matching that is solved again during training changes the loss."""
 
-    def __init__(self, pair: PointPair, reducer: Reducer, solver: str = "scipy"):
-        super().__init__(pair)
+    def __init__(
+        self,
+        pair: PointPair,
+        reducer: Reducer,
+        solver: str = "scipy",
+        comparison: Comparison = PARTIAL_L2,
+    ):
+        super().__init__(pair, comparison)
         student_channels, teacher_channels = pair.student_shape[0], pair.teacher_shape[0]
         self.matcher = ChannelMatcher(student_channels, teacher_channels, reducer, solver)
 

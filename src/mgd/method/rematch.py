@@ -10,29 +10,48 @@ from torch import Tensor
 
 from mgd import ranks
 from mgd.errors import InputError
-from mgd.inside import IMAGE_KEYS, described, find_images
+from mgd.inside import IMAGE_KEYS, Images, described, find_images
 from mgd.method.distiller import Distiller
 from mgd.method.matcher import MatchingReport
 
 
 @dataclass(frozen=True)
 class RematchSchedule:
-    """Says before which epochs the matching is solved again.
+    """Says before which epochs, or before which steps, the matching is solved again.
 
     Args:
         every_epochs: Solve before epoch 0 and every so many epochs; 0 means only once.
+        every_steps: Solve before step 0 and every so many steps of the whole training; 0 leaves it
+            to the epochs. With steps the epochs count no more, but for the first.
+
+    Raises:
+        InputError: For a negative number.
 
     Example:
         >>> from mgd import RematchSchedule
         >>> [epoch for epoch in range(6) if RematchSchedule(every_epochs=2).due(epoch)]
         [0, 2, 4]
+        >>> by_steps = RematchSchedule(every_steps=500)
+        >>> [step for step in range(2000) if by_steps.due_step(step)]
+        [0, 500, 1000, 1500]
     """
 
     every_epochs: int = 1
+    every_steps: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("every_epochs", "every_steps"):
+            if getattr(self, name) < 0:
+                raise InputError(f"`{name}` (={getattr(self, name)}) must be at least 0")
 
     def due(self, epoch: int) -> bool:
         """Tells whether to update before this epoch, counted from 0; never after the last."""
-        return epoch == 0 or (self.every_epochs > 0 and epoch % self.every_epochs == 0)
+        every = 0 if self.every_steps else self.every_epochs
+        return epoch == 0 or (every > 0 and epoch % every == 0)
+
+    def due_step(self, step: int) -> bool:
+        """Tells whether to update before this step, counted from 0 over the whole training."""
+        return self.every_steps > 0 and step % self.every_steps == 0
 
 
 @torch.no_grad()
@@ -48,8 +67,8 @@ def update_matching(
     Args:
         distiller: Not wrapped in DataParallel or DDP.
         loader: Batches under evaluation transforms, images as `mgd.Distiller` takes them: a
-            tensor, a tuple or list that starts with it, or a mapping that has it under `image`,
-            `images`, `pixel_values` or `x` (the first of these).
+            tensor or a list of images, a tuple or list that starts with it, or a mapping that has
+            it under `image`, `images`, `pixel_values` or `x` (the first of these).
         max_images: Stop after this many, over all ranks together; at least 1.
 
     Returns:
@@ -83,7 +102,7 @@ def update_matching(
     for sums in statistics:
         sums.reset()
     for images in _at_most(_share_of_this_rank(max_images), loader):
-        distiller.observe(images.to(device, non_blocking=True))
+        distiller.observe(_moved(images, device))
     add_over_ranks(distiller)
     if not all(sums.image_count for sums in statistics):
         raise InputError("update_matching: the loader gave no images")
@@ -97,7 +116,13 @@ def add_over_ranks(distiller: Distiller) -> None:
     ranks.sum_over_ranks(tensor for each in sums for tensor in each.statistics())
 
 
-def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:
+def _moved(images: Images, device: torch.device) -> Images:
+    if isinstance(images, Tensor):
+        return images.to(device, non_blocking=True)
+    return [image.to(device, non_blocking=True) for image in images]
+
+
+def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Images]:
     if budget == 0:
         return
     for batch in loader:
@@ -108,7 +133,7 @@ def _at_most(budget: int, loader: Iterable[Any]) -> Iterator[Tensor]:
             return
 
 
-def _images_in(batch: Any) -> Tensor:
+def _images_in(batch: Any) -> Images:
     images = find_images(batch)
     if images is None:
         raise InputError(

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm  # torch has no public name for all of them
 from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import InputError
-from mgd.inside import AsGiven, Tap, TappedModel
+from mgd.inside import AsGiven, Images, Tap, TappedModel, batch_norm_channels
 from mgd.tensors.margin import margin_from_norm
 
 
@@ -49,17 +48,17 @@ class FrozenTeacher(nn.Module):
         return self.tapped.network
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, images: Images) -> tuple[tuple[Tensor, ...], Any]:
         """Returns the taps' features, (B, C, H, W) each, and the network's own output.
 
         Args:
-            images: (B, C, H, W), as `Distiller.forward` takes them.
+            images: As `Distiller.forward` takes them.
         """
         images = self.preprocess(images)
         if self.precision is None:
             return self.tapped(images)  # type: ignore[no-any-return]  # the call of a module
         enabled = self.precision != torch.float32
-        with torch.autocast(images.device.type, self.precision if enabled else None, enabled):
+        with torch.autocast(images[0].device.type, self.precision if enabled else None, enabled):
             return self.tapped(images)  # type: ignore[no-any-return]  # the call of a module
 
     def margin(self, norm: str) -> Float[Tensor, " teacher"]:
@@ -69,7 +68,7 @@ class FrozenTeacher(nn.Module):
             InputError: If the module at that path is no BatchNorm.
         """
         module = self.network.get_submodule(norm)
-        if not isinstance(module, _BatchNorm):
+        if not batch_norm_channels(module):
             raise InputError(
                 f"'{norm}' is a {type(module).__name__}; the margin needs a BatchNorm, or none to "
                 "measure it from features"

@@ -28,6 +28,7 @@ def feature_weights(
     feature_weight: float | Literal["auto"] = "auto",
     loss_factor: float | None = None,
     method: str = "mgd",
+    shares: Sequence[float] | None = None,
 ) -> list[float]:
     """Returns the weight of each point's loss, which is a sum over its elements.
 
@@ -43,6 +44,7 @@ def feature_weights(
         loss_factor: The paper's way to weigh, above 0: `share_i / loss_factor`. It takes the place
             of `feature_weight`.
         method: A name in `mgd.method.choices.METHODS`.
+        shares: Of each point; `None` takes the published ones.
 
     Raises:
         InputError: For a weight or factor out of range.
@@ -54,7 +56,7 @@ def feature_weights(
         >>> feature_weights([1000, 500], loss_factor=1e4)
         [5e-05, 0.0001]
     """
-    shares = point_weights(len(elements)).tolist()
+    shares = point_weights(len(elements)).tolist() if shares is None else list(shares)
     if loss_factor is not None:
         if not loss_factor > 0:
             raise InputError(f"`loss_factor` (={loss_factor}) must be above 0, or None")

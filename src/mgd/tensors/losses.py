@@ -1,4 +1,4 @@
-"""The feature loss of Matching Guided Distillation, one value per image.
+"""The feature losses of Matching Guided Distillation, one value per image.
 
 With one value per image, a mean over any batch gives every image the same weight.
 """
@@ -18,6 +18,7 @@ def partial_l2(
     target: Float[Tensor, "batch student height width"],
     margin: Float[Tensor, " student"],
     inplace: bool = False,
+    weights: Float[Tensor, "batch height width"] | None = None,
 ) -> Float[Tensor, " batch"]:
     """Pulls the student to its target, except where the ReLU makes both zero anyway.
 
@@ -31,6 +32,7 @@ def partial_l2(
         target: Reduced teacher features, (B, S, H, W); no gradient flows into it.
         margin: (S,), from `margin_from_norm` and a reducer.
         inplace: Whether `target` may be overwritten, which saves the memory of one tensor.
+        weights: How much each position counts, (B, H, W); `None` is 1 everywhere.
 
     Returns:
         (B,) float32, summed over channels and positions of each image. It has a first derivative,
@@ -49,9 +51,39 @@ def partial_l2(
             target = torch.maximum(target.float(), margin)
             difference = student.float() - target
             counted = (difference > 0) | (target > 0)
-            return torch.where(counted, difference, 0).square().sum((1, 2, 3))
-        losses: Tensor = _PartialL2.apply(student, target, margin, inplace)
+            return _weighted_sum(torch.where(counted, difference, 0).square(), weights)
+        losses: Tensor = _PartialL2.apply(student, target, margin, inplace, weights)
     return losses
+
+
+def squared_l2(
+    student: Float[Tensor, "batch channels height width"],
+    target: Float[Tensor, "batch channels height width"],
+    weights: Float[Tensor, "batch height width"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """Pulls the student to its target everywhere: `(s - t)^2`, for features without a ReLU behind.
+
+    Args:
+        student: (B, C, H, W).
+        target: (B, C, H, W); no gradient flows into it.
+        weights: How much each position counts, (B, H, W); `None` is 1 everywhere.
+
+    Returns:
+        (B,) float32, summed over channels and positions of each image.
+
+    Example:
+        >>> import torch, mgd
+        >>> student = torch.tensor([-3.0, 1.0]).view(1, 1, 1, 2)
+        >>> mgd.squared_l2(student, torch.zeros_like(student))
+        tensor([10.])
+    """
+    with torch.autocast(student.device.type, enabled=False):
+        difference: Tensor = student.float() - target.detach().float()
+        return _weighted_sum(difference.square(), weights)
+
+
+def _weighted_sum(values: Tensor, weights: Tensor | None) -> Tensor:
+    return (values if weights is None else values * weights[:, None]).sum((1, 2, 3))
 
 
 class _PartialL2(torch.autograd.Function):
@@ -62,7 +94,14 @@ class _PartialL2(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, target: Tensor, margin: Tensor, inplace: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        target: Tensor,
+        margin: Tensor,
+        inplace: bool,
+        weights: Tensor | None,
+    ) -> Tensor:
         takes_target = inplace and target.dtype == torch.float32
         difference = target if takes_target else torch.empty_like(student, dtype=torch.float32)
         losses = margin.new_empty(len(student))
@@ -74,17 +113,20 @@ class _PartialL2(torch.autograd.Function):
             # CPU.
             lowest = wanted.clamp_min_(0).sign_().mul_(torch.finfo(wanted.dtype).min)
             torch.maximum(kept, lowest, out=kept)
-            losses[block] = torch.square(kept, out=wanted).sum((1, 2, 3))
-        ctx.save_for_backward(difference)
+            weighing = None if weights is None else weights[block]
+            losses[block] = _weighted_sum(torch.square(kept, out=wanted), weighing)
+        ctx.save_for_backward(difference, weights)
         ctx.student_type = student.dtype
         return losses
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        (difference,) = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        difference, weights = ctx.saved_tensors
         scale = 2 * gradient[:, None, None, None]
-        return (difference * scale).to(ctx.student_type), None, None, None
+        if weights is not None:
+            scale = scale * weights[:, None]
+        return (difference * scale).to(ctx.student_type), None, None, None, None
 
 
 def point_weights(num_points: int) -> Float[Tensor, " points"]:

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm  # no public name for the base of 1d to 3d
+from torchvision.ops import FrozenBatchNorm2d
 
 
-def margin_from_norm(batch_norm: _BatchNorm) -> Float[Tensor, " teacher"]:
+def margin_from_norm(batch_norm: _BatchNorm | FrozenBatchNorm2d) -> Float[Tensor, " teacher"]:
     """Computes `E[x | x < 0]` of each output channel of a BatchNorm, from its weight and bias.
 
     The output of a BatchNorm channel is taken as normally distributed, with mean mu = bias and
@@ -21,7 +22,8 @@ def margin_from_norm(batch_norm: _BatchNorm) -> Float[Tensor, " teacher"]:
     constant `mu`: its margin is `min(mu, 0)`.
 
     Args:
-        batch_norm: The last BatchNorm before the tap, with T channels.
+        batch_norm: The last BatchNorm before the tap, with T channels; torchvision's
+            `FrozenBatchNorm2d`, which its detectors have, counts as one.
 
     Returns:
         (T,) margins, at most zero, float32, on the module's device.
