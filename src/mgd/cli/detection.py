@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 from mgd import ranks
 from mgd.cli.lines import precisions
 from mgd.cli.parser import RunParser
 from mgd.cli.progress import RichReporter
+from mgd.engine.detection.measuring import evaluate_detectors
 from mgd.engine.detection.precision import Precisions
 from mgd.engine.detection.work import DetectorOutcome
 from mgd.engine.detection.work import train_detector as run_training
+from mgd.engine.options.config import RunConfig
 from mgd.engine.options.option import Command
 
 _TEXTS: dict[Command, tuple[str, str]] = {
@@ -42,6 +45,16 @@ def _run(command: Command, arguments: Sequence[str]) -> None:
     outcome = run_training(config, RichReporter(), ["mgd", command, *arguments])
     if ranks.is_first():
         print("\n".join(_outcome_lines(outcome)))
+
+
+def evaluate_detector(config: RunConfig) -> None:
+    """Measures detectors, for `mgd evaluate`."""
+    with closing(RichReporter()) as reporter:
+        found, classes, path = evaluate_detectors(config, reporter)
+    if ranks.is_first():
+        for name, measured in found.items():
+            print("\n".join(precision_lines(name, measured, classes)))
+        print(f"kept in {path}")
 
 
 def _outcome_lines(outcome: DetectorOutcome) -> Iterator[str]:

@@ -20,6 +20,7 @@ from mgd.runfolder.comparison import (
     Latency,
     write_comparison,
 )
+from mgd.runfolder.detection import MeasuredDetector, write_detection
 from mgd.runfolder.evaluation import (
     Evaluation,
     MeasuredNetwork,
@@ -71,6 +72,7 @@ __all__ = [
     "KeptBox",
     "Latency",
     "MatchingRecord",
+    "MeasuredDetector",
     "MeasuredNetwork",
     "OptionsChange",
     "PointMatching",
@@ -107,6 +109,7 @@ __all__ = [
     "write_bad_images",
     "write_boxes",
     "write_comparison",
+    "write_detection",
     "write_evaluation",
     "write_gallery",
     "write_table",
