@@ -23,7 +23,8 @@ from mgd.engine.options.option import COMMANDS, DETECTOR_COMMANDS
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--epochs", "1", "--workers", "0", "--tensorboard", "0", "--learning-rate", "0.001")
-"""Added to each command that trains. At the usual rate a step on a few images makes logits of 1e14, of which no exported file agrees with PyTorch."""
+"""Added to each command that trains. At the usual rate a step on a few images makes logits of
+1e14, of which no exported file agrees with PyTorch."""
 SCRIPTS = {"main_base.py": "train", "main_mgd.py": "distill"}
 TOOLS = ("cat", "cp", "head", "ln", "ls", "mkdir", "rm")
 ASKED = (

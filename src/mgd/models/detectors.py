@@ -65,7 +65,7 @@ def create_detector(
     if size < 32:
         raise InputError(f"`size` (={size}) must be at least 32 px for a detector")
     head, width, backbone = parse_detector(name)
-    channels = 8 * max(4, round(width * _CHANNELS / 8))  # of groups of 32 in FCOS
+    channels = 8 * max(4, round(width * _CHANNELS / 8))
     stages = partial(build_stages, backbone, pretrained=pretrained)
     network: nn.Module = _BUILDERS[head](stages, channels, num_classes + 1, size)
     return network.train()
@@ -93,7 +93,8 @@ def _retinanet(stages: _Stages, channels: int, num_classes: int, size: int) -> n
 
 
 def _fcos(stages: _Stages, channels: int, num_classes: int, size: int) -> nn.Module:
-    channels = 32 * max(1, round(channels / 32))  # its head normalises in groups of 32
+    # Its head normalises in 32 groups, which need two values each, also at a level of 1 x 1.
+    channels = 32 * max(2, round(channels / 32))
     pyramid = Pyramid(stages((8, 16, 32)), channels, LastLevelP6P7(channels, channels))
     return FCOS(pyramid, num_classes, **_sizes(size))
 

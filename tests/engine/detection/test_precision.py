@@ -54,14 +54,19 @@ def test_a_box_of_a_crowd_counts_neither_way():
 
 def test_the_order_of_images_and_boxes_changes_nothing():
     dice = torch.Generator().manual_seed(0)
-    answers, targets = [], []
-    for _ in range(4):
+    answers, targets = [], []  # equal scores would be ranked by the order
+    for image in range(4):
         corners = torch.rand(3, 2, generator=dice) * 30
         boxes = torch.cat([corners, corners + 10], 1)
         targets.append(truth(*((1 + n % 2, *box.tolist()) for n, box in enumerate(boxes))))
         moved = boxes + torch.randn(3, 4, generator=dice)
         answers.append(
-            found(*((1 + n % 2, 0.3 + 0.2 * n, *box.tolist()) for n, box in enumerate(moved)))
+            found(
+                *(
+                    (1 + n % 2, 0.3 + 0.2 * n + 0.01 * image, *box.tolist())
+                    for n, box in enumerate(moved)
+                )
+            )
         )
     one = mean_average_precision(answers, targets)
     other = mean_average_precision(answers[::-1], targets[::-1])

@@ -88,8 +88,10 @@ def choose_detector_points(
     pairs = [pair for pair in found if (_PYRAMID in f".{pair.teacher}") in wanted]
     if not pairs:
         raise InputError(
-            f"`points` (={kind}): none found where both networks have maps of equal size; give "
-            "another of " + ", ".join(POINTS) + ", or a file of points"
+            f"`points` (={kind}): none found where both networks have maps of equal size, of some "
+            "pixels; give a larger `size`, another of "
+            + ", ".join(POINTS)
+            + ", or a file of points"
         )
     return pairs
 
