@@ -51,12 +51,13 @@ test-zoo: $(INSTALLED)
 TIER ?= small
 CIFAR10 ?=
 GROCERY ?=
+BCCD ?=
 WEIGHTS ?=
 AGAIN ?=
 evidence: $(INSTALLED)
 	$(BIN)/python -m benchmarks.evidence --tier $(TIER) $(if $(CIFAR10),--cifar10 $(CIFAR10)) \
 	    $(if $(GROCERY),--grocery $(GROCERY)) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
-	    $(if $(AGAIN),--again)
+	    $(if $(BCCD),--bccd $(BCCD)) $(if $(AGAIN),--again)
 
 bench: $(INSTALLED)
 	for name in step adapter flags matching online loader epoch views views_kept tables; do \

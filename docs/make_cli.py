@@ -31,6 +31,8 @@ from a terminal. `mgd COMMAND --help` shows the common options on one screen, an
   on the images of that run. A file elsewhere needs both: `mgd evaluate DATA --model FILE`.
 - `.pt2` and `.onnx` files can be evaluated and predict, but neither train nor teach. Loading a
   `.pt2` can run code in it: use none of a stranger's.
+- `mgd train-detector` and `mgd distill-detector` refuse options that have no effect on detectors. A
+  detector is exported as weights alone.
 - `mgd export` keeps a file only if it answers, on validation images and in its own runtime, as the
   network does.
 - `--feature-weight` was called `--loss-worth` in earlier versions; the old name is still accepted.

@@ -19,12 +19,12 @@ from mgd.cli import main
 from mgd.cli.main import COMMANDS as OTHERS
 from mgd.cli.parser import Parser, RunParser
 from mgd.engine.options.config import RunConfig
-from mgd.engine.options.option import COMMANDS
+from mgd.engine.options.option import COMMANDS, DETECTOR_COMMANDS
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--epochs", "1", "--workers", "0", "--tensorboard", "0", "--learning-rate", "0.001")
-"""Added to each `mgd train` and `mgd distill` that runs. At the usual rate a step on a few images
-makes logits of 1e14, of which no exported file agrees with PyTorch."""
+"""Added to each command that trains. At the usual rate a step on a few images makes logits of
+1e14, of which no exported file agrees with PyTorch."""
 SCRIPTS = {"main_base.py": "train", "main_mgd.py": "distill"}
 TOOLS = ("cat", "cp", "head", "ln", "ls", "mkdir", "rm")
 ASKED = (
@@ -164,7 +164,7 @@ def execute(words: list[str], extra: Sequence[str] = (), parse: bool = False) ->
 
 
 def _run_mgd(words: list[str], extra: Sequence[str], parse: bool) -> int:
-    if words[:1] in (["train"], ["distill"]):
+    if words[:1] in (["train"], ["distill"], ["train-detector"], ["distill-detector"]):
         words = [*words, *SMALL, *extra]
     if parse:
         parsed(words)
@@ -190,7 +190,7 @@ def parsed(words: Sequence[str]) -> RunConfig | None:
         InputError: For what cannot be used.
     """
     command, *rest = words
-    if command in COMMANDS:
+    if command in (*COMMANDS, *DETECTOR_COMMANDS):
         return RunParser(command).read(rest)
     parse_args = Parser.parse_args
 

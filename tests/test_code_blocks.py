@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from boxed import write_voc
 from mgd.errors import InputError
 from pages import PAGES, PYTHON, ROOT, SESSION, SHELL, TEXT, blocks, without_blocks
 from shell import execute, own_modules, run_bash
@@ -35,6 +36,7 @@ def images(tmp_path_factory, scans):
                 path = root / part.replace("photos", "scans")
                 path.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels.astype("uint16") * 16).save(path / f"{name}{number}.png")
+    write_voc(root / "cells")
     return root
 
 
@@ -45,7 +47,8 @@ def folder(tmp_path, images, monkeypatch):
     folder.mkdir()
     for name in ("photos", "data", "DATA"):
         (folder / name).symlink_to(images / "photos", target_is_directory=True)
-    for name, target in (("more", "more"), ("PHOTOS", "more/x"), ("scans", "scans")):
+    others = ("more", "more"), ("PHOTOS", "more/x"), ("scans", "scans"), ("cells", "cells")
+    for name, target in others:
         (folder / name).symlink_to(images / target, target_is_directory=True)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)  # as python in this folder has it

@@ -131,9 +131,10 @@ def test_every_command_line_is_one(weights):
     for job in jobs:
         assert keys.issuperset(job.needs)
         program, command, *words = shlex.split(job.command)
-        assert (program, command) in (("mgd", "train"), ("mgd", "distill"))
+        assert program == "mgd"
+        assert command.removesuffix("-detector") in ("train", "distill")
         config = parsed([command, *words])
-        assert (config.distillation.distiller == "none") == (command == "train")
+        assert (config.distillation.distiller == "none") == command.startswith("train")
         assert config.schedule.seed == job.seed
 
 
@@ -176,8 +177,8 @@ def test_what_is_to_run_again_loses_its_row_and_its_folder(monkeypatch, tmp_path
 
 
 def test_what_is_not_given_and_cannot_be_fetched_is_out_of_reach():
-    assert out_of_reach(MATRIX, {"grocery": None, "cifar10": None}) == {"grocery"}
-    assert out_of_reach(MATRIX, {"grocery": "folder"}) == set()
+    assert out_of_reach(MATRIX, {"grocery": None, "cifar10": None}) == {"grocery", "bccd"}
+    assert out_of_reach(MATRIX, {"grocery": "folder", "bccd": "folder"}) == set()
 
 
 def test_cifar10_is_fetched_by_torchvision_and_written_as_files(monkeypatch, tmp_path):

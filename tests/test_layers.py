@@ -28,6 +28,7 @@ ROOMS = (
     "engine.logs",
     "engine.tasks",
     "engine.loop",
+    "engine.detection",
     "engine.card",
     "engine.run",
     "engine.measure",

@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("evidence-runs"), help="run folders")
     parser.add_argument("--cifar10", type=Path, help="folder with train and valid; else fetched")
     parser.add_argument("--grocery", type=Path, help="folder with train and valid; else left out")
+    parser.add_argument("--bccd", type=Path, help="folder of blood cells with boxes; else left out")
     parser.add_argument("--weights", type=Path, help="folder with given weights files")
     parser.add_argument(
         "--again",

@@ -12,16 +12,30 @@ from benchmarks.common import fill
 from benchmarks.evidence.commands import commands_page, link
 from benchmarks.evidence.plan import HERE
 from mgd.report import HEADINGS, figures, summarize
-from mgd.runfolder import EpochRecord, MatchingRecord, PointMatching, Run, RunResult, epoch_columns
+from mgd.runfolder import (
+    CLASSIFIED,
+    DETECTED,
+    EpochRecord,
+    MatchingRecord,
+    PointMatching,
+    Run,
+    RunResult,
+    epoch_columns,
+)
 
 Row = dict[str, Any]
 
 PAGE = HERE.parent.parent / "docs" / "evidence.md"
 COMMANDS = PAGE.with_name("evidence-commands.md")
 PICTURES = PAGE.parent / "images"
-_EPOCH = dict.fromkeys(
-    epoch_columns(["loss"], teacher=False, matching=False, skips=False), math.nan
-)
+_EPOCHS = {
+    scores: dict.fromkeys(
+        epoch_columns(["loss"], teacher=False, matching=False, skips=False, scores=scores),
+        math.nan,
+    )
+    for scores in (CLASSIFIED, DETECTED)
+}
+"""An epoch of which nothing is known, for each kind of networks."""
 _POINT: dict[str, Any] = {
     **dict.fromkeys(("cost_before", "churn", "seconds"), math.nan),
     **{"point": "", "teacher_channels": 0, "dead_channels": 0, "images": 0, "matching": []},
@@ -81,7 +95,8 @@ def as_run(row: Row) -> Run:
 
     A row keeps only what the tables show; what it does not keep is not a number, or empty.
     """
-    epochs = [EpochRecord.from_row({**_EPOCH, **kept}) for kept in row["rows"]]
+    empty = _EPOCHS[DETECTED if finds_boxes(row) else CLASSIFIED]
+    epochs = [EpochRecord.from_row({**empty, **kept}) for kept in row["rows"]]
     points = [PointMatching(**{**_POINT, **point}) for point in row["points"]]
     return Run(
         folder=Path(f"{row['method']}-seed{row['seed']}"),
@@ -96,7 +111,8 @@ def _table(rows: list[Row]) -> list[str]:
     """Accuracy at the end, on the test part where there is one, and early on `valid`."""
     # The machine had other work beside the runs, so their seconds would say nothing.
     told = [i for i, heading in enumerate(HEADINGS) if heading not in ("method", "seconds")]
-    lines = _head([HEADINGS[0], "runs", *(HEADINGS[i] for i in told), "early, %"])
+    headings = [HEADINGS[i].replace("Acc@1", measure_of(rows)) for i in told]
+    lines = _head([HEADINGS[0], "runs", *headings, "early, %"])
     for summary in summarize([as_run(row) for row in rows]):
         method, *cells = (summary.cells()[i] for i in (0, *told))
         early = [early_accuracy(row) for row in rows if row["method"] == summary.group]
@@ -104,16 +120,28 @@ def _table(rows: list[Row]) -> list[str]:
     return lines
 
 
+def finds_boxes(row: Row) -> bool:
+    """Tells whether a row is of a run of detectors."""
+    return row["result"].get("valid_map") is not None
+
+
+def measure_of(rows: list[Row]) -> str:
+    """Returns the name of what rows were measured by."""
+    return "mAP" if finds_boxes(rows[0]) else "Acc@1"
+
+
 def early_accuracy(row: Row) -> float:
     """Returns the validation accuracy after a fifth of the epochs, at least one."""
     epochs = row["rows"]
-    return float(epochs[max(1, len(epochs) // 5) - 1]["valid_top1"])
+    column = "valid_map" if finds_boxes(row) else "valid_top1"
+    return float(epochs[max(1, len(epochs) // 5) - 1][column])
 
 
 def _scan(rows: list[Row]) -> list[str]:
-    lines = _head(["method", "runs", "valid Acc@1, %"])
+    lines = _head(["method", "runs", f"valid {measure_of(rows)}, %"])
     for method in dict.fromkeys(row["method"] for row in rows):
-        values = [row["result"]["valid_top1"] for row in rows if row["method"] == method]
+        column = "valid_map" if finds_boxes(rows[0]) else "valid_top1"
+        values = [row["result"][column] for row in rows if row["method"] == method]
         lines.append(_line([method, str(len(values)), spread(values)]))
     return lines
 
@@ -132,7 +160,7 @@ def _differences(pairs: list[list[str]], rows: list[Row]) -> list[str]:
 
 
 def _test(row: Row) -> float:
-    return float(row["result"]["test_top1"])
+    return float(row["result"]["test_map" if finds_boxes(row) else "test_top1"])
 
 
 def paired(rows: list[Row], one: str, other: str, value: Any) -> list[float]:

@@ -92,6 +92,7 @@ def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Con
         return f"$RUNS/{where}/{_folder(*needed[1:])}/{names.STUDENT}"
 
     words = ["train" if flags["distiller"] == "none" else "distill"]
+    words = [f"{words[0]}-detector"] if experiment.get("boxes") else words
     words.append("digits" if data == "digits" else f"${data_name(data)}")
     for flag, value in flags.items():
         if value is None:  # takes back a flag of the experiment

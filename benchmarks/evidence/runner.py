@@ -24,8 +24,8 @@ RESULTS = HERE / "results.jsonl"
 RENAMED = {" --loss-worth ": " --feature-weight ", ", worth ": ", feature weight "}
 """Flags and methods whose name has changed since rows were made; the rows stay as they are."""
 _KD_AT_ONE = re.compile(r" --mgd-with-kd 1(?: --kd-temperature \S+)?(?!.* --kd-weight)")
-COLUMNS = ("epoch", "valid_top1")
-"""Columns of an epoch's record that a row keeps."""
+COLUMNS = ("epoch", "valid_top1", "valid_map")
+"""Columns of an epoch's record that a row keeps, as far as it has them."""
 OPTIONS = ("arch", "distiller", "size", "train-images")
 """Options of the run that a row keeps beside the command line."""
 COSTS = ("teacher", "student", "first_cost", "cost_after")
@@ -95,7 +95,7 @@ def run_one(job: Job, folders: dict[str, Path]) -> int:
 
 
 def _only(keys: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
-    return {key: values[key] for key in keys}
+    return {key: values[key] for key in keys if key in values}
 
 
 def forget(jobs: list[Job], runs: Path) -> None:

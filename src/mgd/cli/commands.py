@@ -5,9 +5,11 @@ from contextlib import closing
 from pathlib import Path
 
 from mgd import ranks
+from mgd.cli.detection import evaluate_detector
 from mgd.cli.lines import accuracies, agreement
 from mgd.cli.parser import RunParser
 from mgd.cli.progress import RichReporter
+from mgd.engine.detection.detectors import is_of_detectors
 from mgd.engine.loop.evaluation import Scores
 from mgd.engine.measure import evaluate_networks
 from mgd.engine.options.config import DataConfig
@@ -56,6 +58,9 @@ def _run(command: Command, arguments: Sequence[str]) -> None:
     text, example = _TEXTS[command]
     parser = RunParser(command, text=text, example=example)
     config = parser.read(arguments)
+    if config.output.evaluate and is_of_detectors(config):
+        evaluate_detector(config)
+        return
     if config.output.evaluate:
         with closing(RichReporter()) as reporter:
             scores, path = evaluate_networks(config, reporter)

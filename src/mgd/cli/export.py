@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from torch import nn
 
@@ -16,6 +16,7 @@ from mgd.cli.progress import passing_bar
 from mgd.cli.proof_table import proof_lines
 from mgd.cli.report import check_output
 from mgd.engine.card import card_of_file, is_card
+from mgd.engine.detection.detectors import detector_metadata, load_detector
 from mgd.engine.export import (
     Images,
     check_difference,
@@ -66,11 +67,43 @@ def export(arguments: Sequence[str]) -> None:
     source = file_of(Path(given["run"]))
     if is_exported(source):
         raise InputError(f"'{source}' is exported already; give its run folder or weights")
+    if (detector := detector_metadata(source)) is not None:
+        print("\n".join(_export_detector(source, detector.arch, given, config)))
+        return
     path, kind = _target(source, given["output"], given["format"], config.int8)
     job = _Job(source=source, arch=given["arch"], path=path, kind=kind, config=config)
     network, metadata = load_trained(source, job.arch)
     metadata = metadata or assume_metadata(job.arch, source)
     print("\n".join(_make(job, network.cpu(), metadata, *_images(job, metadata))))
+
+
+def _export_detector(
+    source: Path, arch: str, given: dict[str, Any], config: ExportConfig
+) -> list[str]:
+    """Writes the weights of a detector; returns what to print.
+
+    Raises:
+        InputError: For a format of whole programs.
+    """
+    suffix = Path(given["output"] or "").suffix[1:]
+    asked = given["format"] or suffix or "safetensors"
+    if asked not in ("safetensors", "pth") or config.int8:
+        raise InputError(
+            f"a detector ({arch}) cannot be written as {'int8' if config.int8 else asked}: the "
+            "programs that mgd export writes return scores of classes, and no boxes; give "
+            "--format safetensors or pth, and load the weights into the same network"
+        )
+    name = given["output"] or str(source.with_suffix(f".{asked}"))
+    if Path(name) == source:
+        return [f"'{source}' holds the weights already"]
+    path, kind = _target(source, name, given["format"], False)
+    detector = load_detector(source)
+    with TemporaryDirectory() as folder:
+        written = write_network(detector.network, detector.metadata, Path(folder, path.name), kind)
+        for each in written:
+            write_whole(path.with_name(each.name), partial(_copy, each))
+    files = [str(path.with_name(each.name)) for each in written]
+    return ["nothing was proven: the file holds weights alone", *files]
 
 
 def _parser() -> Parser:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from unicodedata import category
 
 from mgd.engine.loop.opening import WIDTH
+from mgd.runfolder import EpochRecord
 
 _OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode's categories of controls, formats, halves of a character, and ends of lines."""
@@ -42,6 +43,25 @@ def agreement(top1: float, images: int) -> str:
         'agreement with the teacher 91.4'
     """
     return f"agreement with the teacher {top1:.{decimals(images)}f}"
+
+
+def precisions(map_: float, map_50: float, images: int) -> str:
+    """Writes mean average precision, in percent, over overlaps of 0.50 to 0.95, and at 0.50.
+
+    Example:
+        >>> precisions(31.42, 60.25, 87)
+        'mAP 31.4 mAP@50 60.2'
+    """
+    places = decimals(images)
+    return f"mAP {map_:.{places}f} mAP@50 {map_50:.{places}f}"
+
+
+def scores_of(record: EpochRecord, images: int) -> str:
+    """Writes what an epoch's student came to on so many validation images."""
+    if record.valid_map is not None:
+        return precisions(record.valid_map, record.valid_map_50 or 0.0, images)
+    top1, top5 = record.valid_top1 or 0.0, record.valid_top5 or 0.0
+    return agreement(top1, images) if record.valid_is_agreement else accuracies(top1, top5, images)
 
 
 def printable(text: str) -> str:

@@ -15,6 +15,7 @@ from mgd import ranks
 from mgd.cli import commands
 from mgd.cli.compare import compare
 from mgd.cli.demo import demo
+from mgd.cli.detection import distill_detector, train_detector
 from mgd.cli.export import export
 from mgd.cli.lines import printable, printable_lines
 from mgd.cli.points import points
@@ -26,6 +27,8 @@ from mgd.errors import InputError, RunError
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "train": commands.train,
     "distill": commands.distill,
+    "train-detector": train_detector,
+    "distill-detector": distill_detector,
     "evaluate": commands.evaluate,
     "predict": predict,
     "points": points,
@@ -50,15 +53,17 @@ Matching Guided Distillation: a large teacher network teaches a small student by
 its intermediate features (Yue, Deng, Zhou, ECCV 2020; this is
 not Masked Generative Distillation).
 
-  mgd demo       see it work on real images, in minutes
-  mgd train      train a network without a teacher
-  mgd distill    train a student under a teacher
-  mgd evaluate   measure teacher and student
-  mgd predict    name the classes of images
-  mgd points     show where two networks would be distilled
-  mgd report     draw the curves and matchings of runs into a page
-  mgd compare    show what networks cost and how accurate they are
-  mgd export     write a run's student for deployment
+  mgd demo              see it work on real images, in minutes
+  mgd train             train a network without a teacher
+  mgd distill           train a student under a teacher
+  mgd train-detector    the same for networks that find boxes
+  mgd distill-detector  the same under a teacher
+  mgd evaluate          measure teacher and student
+  mgd predict           name the classes of images
+  mgd points            show where two networks would be distilled
+  mgd report            draw the curves and matchings of runs into a page
+  mgd compare           show what networks cost and how accurate they are
+  mgd export            write a run's student for deployment
 
 `mgd COMMAND --help` lists the options of each command.
 `mgd --version` prints the versions of mgd, torch and Python."""

@@ -19,6 +19,7 @@ from mgd.cli.given import (
     words,
 )
 from mgd.cli.recipes import add_recipes, recipe_options
+from mgd.cli.texts import defaults_of, help_of
 from mgd.engine.options.checks import (
     TEACHER_OPTIONS,
     check_learning_rate,
@@ -26,7 +27,7 @@ from mgd.engine.options.checks import (
     check_teacher_is_used,
 )
 from mgd.engine.options.config import GROUPS, OPTIONS, RunConfig
-from mgd.engine.options.option import TRAINING, Command, Option, options_of
+from mgd.engine.options.option import DETECTOR_COMMANDS, TRAINING, Command, Option, options_of
 from mgd.errors import InputError
 from mgd.models import NAMES
 from mgd.runfolder import names
@@ -97,7 +98,7 @@ class RunParser(Parser):
         )
         self.command = command
         common = self.add_argument_group("options" if everything else "common options")
-        text_of_data = _help(OPTIONS["data"], command, everything)
+        text_of_data = help_of(OPTIONS["data"], command, everything)
         common.add_argument(
             "data", metavar=place, nargs="?", default=argparse.SUPPRESS, help=text_of_data
         )
@@ -121,7 +122,7 @@ class RunParser(Parser):
             section = self.add_argument_group(title) if everything else common
             for item in options_of(group):
                 if item.name != "data":
-                    add_option(section, item, _help(item, command, everything))
+                    add_option(section, item, help_of(item, command, everything))
 
     def read(self, arguments: Sequence[str]) -> RunConfig:
         """Parses a command line into a configuration; recipe and `-c` file stand before it.
@@ -152,7 +153,8 @@ class RunParser(Parser):
             "label_free"
         ):  # nothing else trains the student's last layer
             values.setdefault("mgd_with_kd", 1)
-        config = RunConfig().replace(**{**_DEFAULTS.get(self.command, {}), **values})
+        below = defaults_of(self.command, values.get("opt", "sgd"))
+        config = RunConfig().replace(**{**below, **values})
         if not config.output.evaluate:
             self._check_teacher(config, given)
             check_schedule_is_used(config.schedule, given)
@@ -180,22 +182,26 @@ class RunParser(Parser):
 
     def _check_teacher(self, config: RunConfig, given: dict[str, Any]) -> None:
         method = config.distillation.distiller
-        if self.command == "distill":
+        alone, taught = "train", "distill"
+        if self.command in DETECTOR_COMMANDS:
+            alone, taught = DETECTOR_COMMANDS
+        if self.command in ("distill", "distill-detector"):
             check_teacher_is_used(config.distillation, given)
             if method == "none" and "distiller" not in given:
                 raise InputError(
                     f"-c {given['config']} is of a run without a teacher (distiller: none); use "
-                    "mgd train, or give --distiller on the command line as well"
+                    f"mgd {alone}, or give --distiller on the command line as well"
                 )
         elif method != "none":
             raise InputError(
-                f"`distiller` (={method}) needs a teacher, and mgd train has none; use mgd "
-                "distill, or give `distiller=none`"
+                f"`distiller` (={method}) needs a teacher, and mgd {alone} has none; use mgd "
+                f"{taught}, or give `distiller=none`"
             )
         # The original's main_base.py takes the options of main_mgd.py, and leaves them unused.
         elif unused := [OPTIONS[name].flag for name in given if name in TEACHER_OPTIONS]:
             logger.warning(
-                "%s: no effect, since mgd train has no teacher; use mgd distill", ", ".join(unused)
+                "%s: no effect, since mgd %s has no teacher; use mgd %s",
+                *(", ".join(unused), alone, taught),
             )
 
 
@@ -243,39 +249,6 @@ def add_option(section: Any, item: Option, text: str) -> None:
         metavar=None if item.choices else item.shown,
         help=text,
     )
-
-
-def _help(item: Option, command: Command, everything: bool) -> str:
-    """Returns the help's text of an option, or that it is not listed."""
-    text = item.brief
-    if everything:
-        text = (item.train_text if command == "train" else "") or item.text
-    if command == "evaluate" and (not everything or item.name == "data"):
-        text = _IN_EVALUATION.get(item.name, text)
-    if command not in item.commands or not text:
-        return argparse.SUPPRESS
-    default = _DEFAULTS.get(command, {}).get(item.name, item.default)
-    if isinstance(default, tuple):
-        default = " ".join(map(str, default))
-    if default != "" and default is not None and default is not False:
-        text += f" (default: {default})"
-    return text.replace("%", "%%")
-
-
-_IN_EVALUATION = {
-    "data": "folder with `train` and `valid` inside, or digits; or a run, or a file in it, "
-    "measured on the images of the run",
-    "arch": "network; default: the one that its file names",
-    "teacher": "teacher network; default: the one that its file names",
-    "student_resume": "run folder or file to measure, also .pt2 and .onnx; a .pt2 can run code",
-    "use_pretrained": "1: measure published ImageNet weights",
-    "experiment": "name of the folder with the results",
-    "output": "folder in which it is made",
-}
-"""Texts of common options, where an evaluation uses them in another way."""
-
-_DEFAULTS: dict[Command, dict[str, Any]] = {"distill": {"distiller": "mgd"}}
-"""Values that a command sets where none are given."""
 
 
 def _read(item: Option, text: str) -> Any:

@@ -10,7 +10,7 @@ from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, track
 from rich.text import Text
 
-from mgd.cli.lines import accuracies, agreement, decimals, folded, printable_lines
+from mgd.cli.lines import decimals, folded, printable_lines, scores_of
 from mgd.data.check import Watch
 from mgd.engine.loop.opening import WIDTH
 from mgd.engine.loop.runlog import Reporter
@@ -81,13 +81,13 @@ class RichReporter(Reporter):
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Updates the bar, and the figures below it."""
         figures = [f"{values['images_per_s']:.0f} images/s"]
-        if not math.isnan(values["train_top1"]):  # no image with a label yet
+        if not math.isnan(values.get("train_top1", math.nan)):  # no image with a label yet
             figures.append(f"training Acc@1 {values['train_top1']:.1f}")
         self._show(done, figures, _losses(values))
 
-    def best(self, epoch: int, top1: float) -> None:
+    def best(self, epoch: int, score: float) -> None:
         """Keeps the best epoch so far."""
-        self._best = epoch, top1
+        self._best = epoch, score
 
     def _show(self, done: int, figures: Iterable[str] = (), losses: Iterable[str] = ()) -> None:
         if self._bar is None:
@@ -102,20 +102,18 @@ class RichReporter(Reporter):
         )
 
     def _best_so_far(self) -> str:
-        epoch, top1 = self._best or (0, 0.0)
-        return f"best {top1:.{decimals(self._images)}f} at epoch {epoch + 1}"
+        epoch, score = self._best or (0, 0.0)
+        return f"best {score:.{decimals(self._images)}f} at epoch {epoch + 1}"
 
     def end_epoch(self, record: EpochRecord) -> None:
         """Prints the epoch's lines: the learning rate, accuracies and pace, and the losses."""
         figures = [
             f"epoch {record.epoch + 1}/{self._epochs}",
             f"lr {record.lr:.4g}",
-            agreement(record.valid_top1, self._images)
-            if record.valid_is_agreement
-            else accuracies(record.valid_top1, record.valid_top5, self._images),
+            scores_of(record, self._images),
         ]
-        if record.teacher_top1 is not None:
-            figures.append(f"teacher {record.teacher_top1:.{decimals(self._images)}f}")
+        if record.teacher_score is not None:
+            figures.append(f"teacher {record.teacher_score:.{decimals(self._images)}f}")
         figures.append(f"{record.images_per_s:.0f} images/s")
         losses = [*_losses(record.losses), f"wait {100 * record.data_wait:.0f} %"]
         if self._best:

@@ -4,8 +4,9 @@ The augmentation of an image depends on (seed, epoch, image number) alone. The n
 the number of ranks, and a resume do not change it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -238,8 +239,11 @@ class EvalBatches(Sampler[list[Key]]):
 
 
 def build_loader(
-    dataset: ImageDataset, batches: TrainBatches | EvalBatches, workers: int
-) -> DataLoader[Batch]:
+    dataset: Dataset[Any],
+    batches: TrainBatches | EvalBatches,
+    workers: int,
+    join: Callable[[Any], Any] | None = None,
+) -> DataLoader[Any]:
     """Builds a loader of batches.
 
     Args:
@@ -247,9 +251,11 @@ def build_loader(
         batches: The order.
         workers: Number of processes that load images; 0 loads in this process. They live as long
             as the loader.
+        join: Makes a batch of examples; by default their tensors are stacked.
     """
     return DataLoader(
         dataset,
+        collate_fn=join,
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),

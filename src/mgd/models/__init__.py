@@ -9,6 +9,8 @@ from mgd.models.creation import (
     is_code,
     published_classes,
 )
+from mgd.models.detector_names import is_detector
+from mgd.models.detectors import create_detector
 from mgd.models.exported import FORMATS, Format, is_exported, to_onnx, to_pt2
 from mgd.models.huggingface import tells_view
 from mgd.models.int8 import quantise_onnx
@@ -34,10 +36,12 @@ __all__ = [
     "arch_of",
     "assume_metadata",
     "build_for",
+    "create_detector",
     "create_for",
     "create_model",
     "head",
     "is_code",
+    "is_detector",
     "is_exported",
     "load_network",
     "published_classes",

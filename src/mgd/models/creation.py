@@ -13,6 +13,7 @@ from torch import nn
 
 from mgd.errors import InputError, import_extra
 from mgd.models.cifar_resnet import CifarResNet
+from mgd.models.detector_names import backbone_of, is_detector
 from mgd.models.huggingface import create_hf, hf_classes
 from mgd.models.mobilenet import MobileNetV1, mobilenet_v2_eccv
 from mgd.models.shufflenet import shufflenet_v2, shufflenet_v2_x0_5
@@ -73,6 +74,11 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
     """
     if num_classes < 1:
         raise InputError(f"`num_classes` (={num_classes}) must be at least 1")
+    if is_detector(name):
+        raise InputError(
+            f"'{name}' is a detector, and names no class of a whole image; use mgd train-detector, "
+            "mgd distill-detector and mgd evaluate RUN"
+        )
     source, colon, rest = name.partition(":")
     if source == "timm" and colon:
         network = _create_timm(rest, num_classes, weights == PRETRAINED)
@@ -95,7 +101,7 @@ def create_model(name: str, num_classes: int = 1000, weights: str | None = None)
 
 def is_code(name: str) -> bool:
     """Tells whether a network's name would import a module of the user's."""
-    source, colon, _ = name.partition(":")
+    source, colon, _ = backbone_of(name).partition(":")
     return bool(colon) and source not in ("torchvision", "timm", "hf")
 
 

@@ -167,11 +167,11 @@ def tips_of(curves: Sequence[Curve], decimals: int, unit: str = "") -> dict[str,
 def teacher_level(groups: Sequence[Group]) -> float | None:
     """Returns the teacher's accuracy on the validation images, where all groups have the same."""
     levels = {
-        round(record.teacher_top1, 2)
+        round(record.teacher_score, 2)
         for group in groups
         for run in group.runs
         for record in run.epochs[-1:]
-        if record.teacher_top1 is not None
+        if record.teacher_score is not None
     }
     return levels.pop() if len(levels) == 1 else None
 
@@ -191,8 +191,9 @@ def draw_accuracy(
     teacher: float | None,
     limits: tuple[float, float],
     has_legend: bool,
+    measure: str = "accuracy",
 ) -> Any:
-    """Draws validation accuracy against the epoch, one panel below the other.
+    """Draws validation accuracy, or another measure, against the epoch, one panel below the other.
 
     Args:
         colours: By role.
@@ -200,6 +201,7 @@ def draw_accuracy(
         teacher: Its accuracy on the same images, if it is known.
         limits: Of the accuracy.
         has_legend: Whether the names of the curves are in the picture.
+        measure: Its name.
 
     Returns:
         matplotlib's figure.
@@ -208,7 +210,7 @@ def draw_accuracy(
     figure, axes = new_figure(8.2 if has_legend else WIDTH, height * len(panels), len(panels))
     for axis, curves in zip(axes[:, 0], panels, strict=True):
         draw_lines(axis, curves, colours)
-        axis.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=limits)
+        axis.set(xlabel="epoch", ylabel=f"validation {measure}, %", ylim=limits)
         whole_numbers(axis)
         if teacher is not None:
             axis.axhline(teacher, color=colours["ink"], linewidth=1, dashes=(2, 2))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mgd.report import curves, matching
-from mgd.report.groups import group_runs
+from mgd.report.groups import group_runs, measure_of
 from mgd.report.theme import to_png
 from mgd.runfolder import Run
 
@@ -19,10 +19,14 @@ def draw_curves(runs: Sequence[Run]) -> bytes:
         InputError: If matplotlib is not installed.
     """
     groups = group_runs(runs)
-    found = curves.curves_of(groups, lambda record: record.valid_top1)
+    found = curves.curves_of(groups, lambda record: record.score)
     panels, teacher = curves.panels_of(found), curves.teacher_level(groups)
     limits = curves.limits_of(found, teacher)
-    return to_png(lambda colours: curves.draw_accuracy(colours, panels, teacher, limits, True))
+    return to_png(
+        lambda colours: curves.draw_accuracy(
+            colours, panels, teacher, limits, True, measure_of(groups)
+        )
+    )
 
 
 def draw_matching(run: Run) -> bytes:

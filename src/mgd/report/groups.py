@@ -47,6 +47,11 @@ class Group:
         return any(run.is_agreement for run in self.runs)
 
 
+def measure_of(groups: Sequence[Group]) -> str:
+    """Returns what the accuracies of groups are: "accuracy", or "mAP" where boxes are found."""
+    return "mAP" if any(run.finds_boxes for group in groups for run in group.runs) else "accuracy"
+
+
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Groups runs that differ in their seed alone, in the order of each group's first run.
 

@@ -3,12 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from mgd.report.groups import Group
+from mgd.report.groups import Group, measure_of
 from mgd.report.html import Cell, swatch, table, text
 from mgd.report.summary import Summary
 
 _WIDTH, _HEIGHT, _EDGE = 180.0, 20.0, 6.0
 """Size of the picture in a row, and its margin left and right."""
+
+
+_SHORT = {"accuracy": "Acc@1", "mAP": "mAP"}
+"""Of each measure, what stands above a column."""
 
 
 def number(value: int) -> str:
@@ -65,7 +69,7 @@ def _best(summaries: Sequence[Summary]) -> Summary | None:
 
 def _images(group: Group) -> str:
     results = [run.result for run in group.runs if run.result is not None]
-    if all(result.test_top1 is not None for result in results):
+    if all(result.is_tested for result in results):
         return "the test images"
     return "the validation images that chose its epoch"
 
@@ -95,7 +99,7 @@ def methods_table(
     by_name = {group.name: group for group in groups}
     span = _span(groups, summaries)
     headings = [
-        *("method", "runs", "Acc@1, %", "each run", "vs. alone", "gap"),
+        *("method", "runs", f"{_SHORT[measure_of(groups)]}, %", "each run", "vs. alone", "gap"),
         *("trained", "compression", "distance", "seconds"),
     ]
     rows = [_row(each, by_name[each.group], colours, span) for each in summaries]
@@ -145,7 +149,8 @@ def _signed(number: str) -> str:
 def _explained(summaries: Sequence[Summary], headings: Sequence[str]) -> str:
     parts = []
     if any(each.runs > 1 for each in summaries):
-        parts.append("Acc@1: mean ± standard deviation over the runs.")
+        name = headings[2].removesuffix(", %")
+        parts.append(f"{name}: mean ± standard deviation over the runs.")
     if "vs. alone" in headings:
         parts.append(
             "vs. alone: difference from the student alone with the same seed, in percentage "

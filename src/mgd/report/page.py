@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgd.report import answers, background, environment, methods, pictures
+from mgd.report import answers, background, boxes, environment, methods, pictures
 from mgd.report.curves import colours_of
 from mgd.report.gallery import galleries
 from mgd.report.groups import Group, group_runs
@@ -27,8 +27,8 @@ def write_report(
 
     The parts are: the main finding in a sentence, the methods, the learning curves, the terms of
     the loss, the course of the matching, the matchings, feature maps before and after training,
-    the worst confusions and images, where student and teacher disagree, the evaluations, and how
-    the runs were made.
+    boxes that were found, the worst confusions and images, where student and teacher disagree,
+    the evaluations, and how the runs were made.
 
     Names of runs and classes come from the user's folders. They are shown as text, also where they
     hold HTML.
@@ -90,6 +90,7 @@ def _sections(
         "course": ("Course of the matching", pictures.matching_course(groups)),
         "matchings": ("Matchings", pictures.matchings(groups)),
         "gallery": ("Feature maps", galleries(groups)),
+        "boxes": ("Boxes", boxes.box_pictures(groups)),
         "confusions": ("Worst confusions", answers.worst_confusions(found)),
         "worst": ("Worst images", answers.worst_images(found)),
         "disagreements": ("Where student and teacher disagree", answers.where_they_disagree(found)),

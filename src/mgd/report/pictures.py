@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from mgd.report import curves, losses, matching, updates
-from mgd.report.groups import Group
+from mgd.report.groups import Group, measure_of
 from mgd.report.html import details, figure, legend, table, text
 from mgd.report.theme import to_svg
 from mgd.runfolder import PointMatching, Run
@@ -16,10 +16,10 @@ _MOST_POINTS = 30
 
 def learning_curves(groups: Sequence[Group]) -> list[str]:
     """Returns the learning curves, a few methods to a picture."""
-    found = curves.curves_of(groups, lambda record: record.valid_top1)
+    found = curves.curves_of(groups, lambda record: record.score)
     if not found:
         return []
-    teacher = curves.teacher_level(groups)
+    teacher, measure = curves.teacher_level(groups), measure_of(groups)
     limits = curves.limits_of(found, teacher)
     figures = []
     for place, panel in enumerate(curves.panels_of(found)):
@@ -31,13 +31,14 @@ def learning_curves(groups: Sequence[Group]) -> list[str]:
                 teacher=teacher,
                 limits=limits,
                 has_legend=False,
+                measure=measure,
             ),
             f"curves{place}",
-            f"Validation accuracy by epoch: {names}",
+            f"Validation {measure} by epoch: {names}",
             curves.tips_of(panel, 1, " %"),
         )
         figures.append(figure(picture, "", _legend(panel, 1)))
-    notes = ["Accuracy on the validation images after each epoch."]
+    notes = [f"{measure[0].upper()}{measure[1:]} on the validation images after each epoch."]
     if any(len(group.runs) > 1 for group in groups):
         notes.append("A line is the mean over the runs of a method, its band their whole range.")
     if teacher is not None:

@@ -104,7 +104,7 @@ def summarize_groups(groups: Sequence[Group]) -> list[Summary]:
 
 def _summarize(group: Group, groups: Sequence[Group]) -> Summary:
     results = [run.result for run in group.runs if run.result is not None]
-    taught = [each.teacher_top1 for each in results if each.teacher_top1 is not None]
+    taught = [each.teacher_score for each in results if each.teacher_score is not None]
     teacher = statistics.fmean(taught) if taught else None
     alone = alone_of(group, groups)
     baseline = statistics.fmean(alone.accuracies) if alone else None

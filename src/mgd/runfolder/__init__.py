@@ -12,6 +12,7 @@ from mgd.runfolder.answers import (
     write_answers,
     write_thumbnails,
 )
+from mgd.runfolder.boxes import BoxPicture, KeptBox, read_boxes, write_boxes
 from mgd.runfolder.comparison import (
     ComparedNetwork,
     Comparison,
@@ -19,6 +20,7 @@ from mgd.runfolder.comparison import (
     Latency,
     write_comparison,
 )
+from mgd.runfolder.detection import MeasuredDetector, write_detection
 from mgd.runfolder.evaluation import (
     Evaluation,
     MeasuredNetwork,
@@ -48,13 +50,17 @@ from mgd.runfolder.records import (
     RunResult,
     epoch_columns,
 )
+from mgd.runfolder.scores import CLASSIFIED, DETECTED, ScoreColumns
 from mgd.runfolder.starts import Start, read_starts
 from mgd.runfolder.updates import PointUpdate, read_updates
 from mgd.runfolder.writing import remove_leftovers, write_bad_images, write_table, write_whole
 
 __all__ = [
     "AGREEMENTS",
+    "CLASSIFIED",
+    "DETECTED",
     "VERDICTS",
+    "BoxPicture",
     "ComparedNetwork",
     "Comparison",
     "Cost",
@@ -63,8 +69,10 @@ __all__ = [
     "Gallery",
     "GalleryChannel",
     "ImageAnswer",
+    "KeptBox",
     "Latency",
     "MatchingRecord",
+    "MeasuredDetector",
     "MeasuredNetwork",
     "OptionsChange",
     "PointMatching",
@@ -72,6 +80,7 @@ __all__ = [
     "Run",
     "RunFolder",
     "RunResult",
+    "ScoreColumns",
     "Start",
     "Taught",
     "confident_mistakes",
@@ -83,6 +92,7 @@ __all__ = [
     "lock_folder",
     "names",
     "read_answers",
+    "read_boxes",
     "read_changes",
     "read_epochs",
     "read_evaluation",
@@ -97,7 +107,9 @@ __all__ = [
     "remove_leftovers",
     "write_answers",
     "write_bad_images",
+    "write_boxes",
     "write_comparison",
+    "write_detection",
     "write_evaluation",
     "write_gallery",
     "write_table",

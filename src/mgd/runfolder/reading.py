@@ -58,11 +58,18 @@ class Run:
 
     @property
     def accuracy(self) -> float | None:
-        """Top-1 in percent, on test images or else on validation images; None until the end."""
-        if self.result is None:
-            return None
-        test = self.result.test_top1
-        return self.result.valid_top1 if test is None else test
+        """Top-1 in percent, on test images or else on validation images; None until the end.
+
+        Of a run that finds boxes it is their mean average precision.
+        """
+        return None if self.result is None else self.result.score
+
+    @property
+    def finds_boxes(self) -> bool:
+        """Whether `accuracy` is the mean average precision of boxes."""
+        if self.result is not None:
+            return self.result.valid_map is not None
+        return any(record.valid_map is not None for record in self.epochs)
 
     @property
     def is_agreement(self) -> bool:

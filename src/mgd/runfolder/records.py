@@ -4,16 +4,22 @@ A reader takes the fields that it knows and ignores the others, so that files of
 can be read.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from mgd.runfolder.fields import get, number, read_fields, whole
+from mgd.runfolder.scores import CLASSIFIED, DETECTED, ScoreColumns
 
 _LOSS = "loss"
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """What one epoch came to: a row of the summary. Accuracies are in percent."""
+    """What one epoch came to: a row of the summary. Accuracies and precisions are in percent.
+
+    It has the figures of one kind of `ScoreColumns`; those of the others are None.
+    """
 
     epoch: int
     """From 0."""
@@ -21,13 +27,20 @@ class EpochRecord:
     """Learning rate of the epoch's first step."""
     losses: Mapping[str, float]
     """Mean per training image: "loss", and each of its terms as "loss_TERM"."""
-    train_top1: float
-    valid_loss: float
-    valid_top1: float
-    valid_top5: float
+    train_top1: float | None = None
+    valid_loss: float | None = None
+    valid_top1: float | None = None
+    valid_top5: float | None = None
+    valid_map: float | None = None
+    """Mean average precision of boxes, over overlaps of 0.50 to 0.95 as COCO has it."""
+    valid_map_50: float | None = None
+    """The same for boxes that overlap by half."""
+    valid_map_75: float | None = None
     teacher_top1: float | None = None
     """Of the teacher on the validation images; None without a teacher."""
     teacher_top5: float | None = None
+    teacher_map: float | None = None
+    teacher_map_50: float | None = None
     valid_is_agreement: int | None = None
     """1 where the classes of the validation images are the teacher's answers, so that `valid_top1`
     is no accuracy."""
@@ -44,11 +57,26 @@ class EpochRecord:
     seconds: float
     """Duration of the epoch, validation included."""
 
+    @property
+    def score(self) -> float | None:
+        """The figure that chooses the epoch: top-1 accuracy, or mean average precision."""
+        return self.valid_top1 if self.valid_map is None else self.valid_map
+
+    @property
+    def teacher_score(self) -> float | None:
+        """The same of the teacher; None without one."""
+        return self.teacher_top1 if self.teacher_map is None else self.teacher_map
+
     def row(self) -> dict[str, float]:
         """Returns the values by column, without those that are None."""
         row: dict[str, float] = {}
         for column in epoch_columns(
-            self.losses, teacher=True, matching=True, skips=True, agreement=True
+            self.losses,
+            teacher=True,
+            matching=True,
+            skips=True,
+            agreement=True,
+            scores=DETECTED if self.valid_map is not None else CLASSIFIED,
         ):
             value = self.losses[column] if _is_loss(column) else getattr(self, column)
             if value is not None:
@@ -66,12 +94,22 @@ class EpochRecord:
             raise ValueError("a row has more cells than the header")
         # A run that was resumed with another term has no value of it in its first rows.
         terms = [name for name in row if _is_loss(name) and row[name] not in (None, "")]
-        losses = {name: _number(row, name) for name in {_LOSS: None, **dict.fromkeys(terms)}}
-        return cls(losses=losses, **read_fields(cls, row))
+        losses = {name: number(row, name) for name in {_LOSS: None, **dict.fromkeys(terms)}}
+        record = cls(losses=losses, **read_fields(cls, row))
+        needed = CLASSIFIED if record.valid_map is None else DETECTED
+        for name in (*needed.train, *needed.valid):
+            number(row, name)
+        return record
 
 
 def epoch_columns(
-    losses: Iterable[str], *, teacher: bool, matching: bool, skips: bool, agreement: bool = False
+    losses: Iterable[str],
+    *,
+    teacher: bool,
+    matching: bool,
+    skips: bool,
+    agreement: bool = False,
+    scores: ScoreColumns = CLASSIFIED,
 ) -> list[str]:
     """Returns the columns of a run's summary, in order.
 
@@ -81,14 +119,14 @@ def epoch_columns(
         matching: Whether it has a matching.
         skips: Whether it leaves out steps whose loss is not finite.
         agreement: Whether the teacher's answers are the classes of its validation images.
+        scores: By what the networks are measured.
     """
-    teachers = ["teacher_top1", "teacher_top5"] if teacher else []
+    teachers = scores.teacher if teacher else ()
     matchings = ["matching_cost", "matching_churn"] if matching else []
     skipped = ["skipped_steps"] if skips else []
-    valid = ["valid_loss", "valid_top1", "valid_top5"]
-    valid += ["valid_is_agreement"] if agreement else []
+    valid = [*scores.valid, *(["valid_is_agreement"] if agreement else [])]
     times = ["images_per_s", "data_wait", "seconds"]
-    start = ["epoch", "lr", *losses, "train_top1"]
+    start = ["epoch", "lr", *losses, *scores.train]
     return [*start, *valid, *teachers, *matchings, *skipped, *times]
 
 
@@ -156,22 +194,29 @@ class MatchingRecord:
         Raises:
             ValueError: If a needed key is missing or its value is of another kind.
         """
-        points = _get(values, "points")
+        points = get(values, "points")
         if not isinstance(points, list) or not all(isinstance(each, dict) for each in points):
             raise ValueError("'points' is no list of points")
         read = [PointMatching(**read_fields(PointMatching, point)) for point in points]
-        return cls(epoch=_whole(values, "epoch"), points=read)
+        return cls(epoch=whole(values, "epoch"), points=read)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run came to. Accuracies are in percent."""
+    """What a run came to. Accuracies and precisions are in percent."""
 
     best_epoch: int
-    """The epoch with the best accuracy on the validation images, from 0; -1 without any."""
-    valid_top1: float
-    """Of that epoch, on the validation images that chose it."""
-    valid_top5: float
+    """The epoch with the best score on the validation images, from 0; -1 without any."""
+    valid_top1: float | None = None
+    """Of that epoch, on the validation images that chose it; None where boxes are found."""
+    valid_top5: float | None = None
+    valid_map: float | None = None
+    """Mean average precision of boxes, where these are found; the columns of an epoch say more."""
+    valid_map_50: float | None = None
+    test_map: float | None = None
+    test_map_50: float | None = None
+    teacher_map: float | None = None
+    teacher_map_50: float | None = None
     test_top1: float | None = None
     """Of that epoch, on the test images; None where the data has no test part."""
     test_top5: float | None = None
@@ -191,6 +236,24 @@ class RunResult:
     seconds: float
     """Duration of the run, with the epochs before it was resumed."""
 
+    @property
+    def score(self) -> float | None:
+        """Top-1 or mean average precision, on test images or else on validation images."""
+        test, valid = (self.test_map, self.valid_map)
+        if valid is None:
+            test, valid = self.test_top1, self.valid_top1
+        return valid if test is None else test
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether `score` is of test images, which chose nothing."""
+        return self.test_top1 is not None or self.test_map is not None
+
+    @property
+    def teacher_score(self) -> float | None:
+        """The same of the teacher; None without one."""
+        return self.teacher_top1 if self.teacher_map is None else self.teacher_map
+
     def to_plain(self) -> dict[str, Any]:
         """Returns the record as JSON has it."""
         return asdict(self)
@@ -202,85 +265,8 @@ class RunResult:
         Raises:
             ValueError: If a needed key is missing or its value is no number.
         """
-        return cls(**read_fields(cls, values))
-
-
-def _get(values: Mapping[str, Any], key: str) -> Any:
-    if values.get(key) in (None, ""):
-        raise ValueError(f"no '{key}'")
-    return values[key]
-
-
-def _number(values: Mapping[str, Any], key: str) -> float:
-    value = _get(values, key)
-    try:
-        if isinstance(value, bool):
-            raise TypeError("float() would take it")
-        return float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"'{key}' is {value!r}, not a number") from error
-
-
-def _whole(values: Mapping[str, Any], key: str) -> int:
-    number = _number(values, key)
-    if not number.is_integer():
-        raise ValueError(f"'{key}' is {values[key]!r}, not a whole number")
-    return int(number)
-
-
-def _text(values: Mapping[str, Any], key: str) -> str:
-    value = _get(values, key)
-    if not isinstance(value, str):
-        raise ValueError(f"'{key}' is {value!r}, not a text")
-    return value
-
-
-def _channels(values: Mapping[str, Any], key: str) -> list[list[int]]:
-    groups = _get(values, key)
-    is_table = isinstance(groups, list) and all(isinstance(group, list) for group in groups)
-    if not is_table or not all(type(channel) is int for group in groups for channel in group):
-        raise ValueError(f"'{key}' is no list of lists of channels")
-    if not groups or len({len(group) for group in groups}) != 1:
-        raise ValueError(f"'{key}' has groups of different sizes, or none")
-    return [list(group) for group in groups]
-
-
-def _words(values: Mapping[str, Any], key: str) -> list[str]:
-    words = _get(values, key)
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"'{key}' is no list of texts")
-    return list(words)
-
-
-def _texts(values: Mapping[str, Any], key: str) -> dict[str, str]:
-    texts = _get(values, key)
-    if not isinstance(texts, dict) or not all(isinstance(each, str) for each in texts.values()):
-        raise ValueError(f"'{key}' is no table of texts")
-    return dict(texts)
-
-
-def _or_none(read: Callable[[Mapping[str, Any], str], Any]) -> Callable[..., Any]:
-    return lambda values, key: None if values.get(key) in (None, "") else read(values, key)
-
-
-_READERS: dict[Any, Callable[[Mapping[str, Any], str], Any]] = {
-    int: _whole,
-    float: _number,
-    str: _text,
-    int | None: _or_none(_whole),
-    float | None: _or_none(_number),
-    list[list[int]]: _channels,
-    list[str]: _words,
-    dict[str, str]: _texts,
-    str | None: _or_none(_text),
-}
-
-
-def read_fields(record: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of those fields of a record that have one of the types above.
-
-    Raises:
-        ValueError: If a needed key is missing or its value is of another kind.
-    """
-    typed = ((field.name, _READERS.get(field.type)) for field in fields(record))
-    return {name: read(values, name) for name, read in typed if read is not None}
+        result = cls(**read_fields(cls, values))
+        needed = CLASSIFIED if result.valid_map is None else DETECTED
+        for name in needed.best:
+            number(values, f"valid_{name}")
+        return result

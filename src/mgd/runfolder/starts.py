@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mgd.runfolder import names
+from mgd.runfolder.fields import read_fields
 from mgd.runfolder.files import read_json, telling_of
-from mgd.runfolder.records import read_fields
 from mgd.runfolder.writing import write_whole
 
 _STARTS = "starts"

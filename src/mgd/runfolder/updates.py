@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mgd.runfolder import names
+from mgd.runfolder.fields import read_fields
 from mgd.runfolder.files import read_rows
-from mgd.runfolder.records import MatchingRecord, read_fields
+from mgd.runfolder.records import MatchingRecord
 from mgd.runfolder.writing import write_table
 
 

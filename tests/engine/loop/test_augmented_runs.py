@@ -9,7 +9,7 @@ from engine.loop.test_trainer import CutAt, PowerCutError, rows_of, same_state
 from mgd.data import load_splits
 from mgd.data.splits import Subset
 from mgd.engine.loop.checkpoint import load_checkpoint
-from mgd.engine.loop.meter import TermMeter
+from mgd.engine.loop.meter import AccuracyMeter
 from mgd.engine.loop.pipeline import batches_of
 from mgd.engine.loop.sample import training_sample
 from mgd.engine.run import train
@@ -116,7 +116,7 @@ def test_class_weights_are_those_of_the_labelled_images(fast_distillation, unlik
 
 
 def test_the_accuracy_is_that_of_the_class_with_the_largest_share():
-    meter = TermMeter(["ce"])
+    meter = AccuracyMeter(["ce"])
     logits = torch.eye(3)
     shares = torch.tensor([[0.6, 0.4, 0.0], [0.7, 0.3, 0.0], [0.0, 0.0, 0.0]])
     meter.update(torch.ones(1, 3), logits, shares)

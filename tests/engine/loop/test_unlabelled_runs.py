@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import mgd
 from engine.loop.test_trainer import CutAt, PowerCutError, rows_of, same_state
 from mgd.engine.loop.checkpoint import load_checkpoint
-from mgd.engine.loop.meter import TermMeter
+from mgd.engine.loop.meter import AccuracyMeter
 from mgd.engine.loop.opening import balance_lines
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.loop.trainer import Trainer
@@ -124,22 +124,22 @@ def test_a_step_takes_the_teachers_terms_over_all_and_the_labels_over_theirs(
 
 
 def test_the_training_accuracy_is_that_of_images_with_a_label():
-    meter = TermMeter(["ce"])
+    meter = AccuracyMeter(["ce"])
     logits = torch.eye(4)
     meter.update(torch.ones(1, 4), logits, torch.tensor([0, 0, -1, -1]))
     means = meter.compute()
     assert means["train_top1"] == 50.0
     assert means["loss_ce"] == 1.0
-    none = TermMeter(["ce"])
+    none = AccuracyMeter(["ce"])
     none.update(torch.ones(1, 4), logits, torch.full((4,), -1))
     assert none.compute()["train_top1"] != none.compute()["train_top1"]  # there is none
 
 
 def test_a_meter_of_version_0_2_goes_on():
-    meter = TermMeter(["ce"])
+    meter = AccuracyMeter(["ce"])
     meter.update(torch.ones(1, 4), torch.eye(4), torch.tensor([0, 1, 0, 0]))
     state = {name: value for name, value in meter.state_dict().items() if name != "num_labelled"}
-    later = TermMeter(["ce"])
+    later = AccuracyMeter(["ce"])
     later.load_state_dict(state)
     assert later.compute() == meter.compute()
 

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mgd.engine.tasks.classifiers import Classifiers
 from mgd.errors import InputError
 from mgd.models.metadata import KEY, Metadata
 from mgd.models.weights import load_plain
@@ -50,19 +49,19 @@ def save_last(state: State, folder: Path) -> None:
     save_checkpoint(state, folder / names.LAST_CHECKPOINT, keep_previous=True)
 
 
-def save_best(state: State, classifiers: Classifiers, folder: Path) -> None:
+def save_best(state: State, metadata: Metadata, folder: Path) -> None:
     """Writes the checkpoint of a run's best epoch, and the student in it by itself.
 
     Args:
         state: Of the run, with the weights that are its result as "student".
-        classifiers: What belongs to them.
+        metadata: What belongs to them.
         folder: Of the run.
 
     Raises:
         RunError: If they cannot be written; the old files stay.
     """
     save_checkpoint(state, folder / names.BEST_CHECKPOINT)
-    _save_plain(state["student"], folder / names.STUDENT, classifiers.metadata)
+    _save_plain(state["student"], folder / names.STUDENT, metadata)
 
 
 def save_weights(network: nn.Module, path: Path, metadata: Metadata) -> None:

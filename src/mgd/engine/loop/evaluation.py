@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
 from mgd import ranks
 from mgd.data.loading import Batch
+from mgd.engine.loop.supply import Measured
 from mgd.engine.tasks.classifier import Classifier
 from mgd.errors import InputError
 from mgd.inside import evaluating
@@ -33,7 +34,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Measured):
     """What an evaluation found. Accuracies are in percent."""
 
     loss: float
@@ -49,6 +50,21 @@ class Scores:
     """(class, answer, images) where it was counted; pairs without an image are left out."""
     answers: Answers | None = None
     """Of every image, over all ranks, where they were asked for."""
+
+    @property
+    def best(self) -> dict[str, float]:
+        """The accuracies; top-1 chooses the epoch."""
+        return {"top1": self.top1, "top5": self.top5}
+
+    @property
+    def as_student(self) -> dict[str, float]:
+        """Loss and accuracies as those of an epoch."""
+        return {"valid_loss": self.loss, "valid_top1": self.top1, "valid_top5": self.top5}
+
+    @property
+    def as_teacher(self) -> dict[str, float]:
+        """The accuracies as those of the teacher."""
+        return {"teacher_top1": self.top1, "teacher_top5": self.top5}
 
 
 @torch.inference_mode()

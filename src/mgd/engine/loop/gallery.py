@@ -1,15 +1,13 @@
 """Gallery: the first and the last look at a few validation images, kept in the run folder."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mgd.engine.loop.checkpoint import load_checkpoint
-from mgd.engine.loop.pipeline import Pipeline
+from mgd.engine.loop.supply import Supply
 from mgd.engine.tasks.gallery import pictures_of
 from mgd.engine.tasks.task import Task
 from mgd.runfolder import Gallery, names, read_gallery, write_gallery
@@ -20,7 +18,7 @@ IMAGES = 6
 """Validation images in a gallery, spread over the classes as they lie in the data."""
 
 
-def begin_gallery(task: Task, pipeline: Pipeline, folder: Path | None) -> None:
+def begin_gallery(task: Task, pipeline: Supply, folder: Path | None) -> None:
     """Writes the maps of the untrained student, before the first step; every rank calls it.
 
     Args:
@@ -32,13 +30,13 @@ def begin_gallery(task: Task, pipeline: Pipeline, folder: Path | None) -> None:
         RunError: If the file cannot be written.
     """
     for place in task.in_step([] if folder is None else [folder]):
-        images, labels = _images(task, pipeline)
-        begun = task.begin_gallery(images, labels)
+        found = pipeline.gallery_images(IMAGES)
+        begun = None if found is None else task.begin_gallery(*found)
         if begun is not None and begun.is_finite:
             write_gallery(place, begun)
 
 
-def finish_gallery(task: Task, pipeline: Pipeline, folder: Path | None) -> None:
+def finish_gallery(task: Task, pipeline: Supply, folder: Path | None) -> None:
     """Adds the maps of the best epoch's weights, which rank 0's task has from then on.
 
     A run whose first steps were made elsewhere, or by an earlier version, has no gallery. Every
@@ -51,7 +49,7 @@ def finish_gallery(task: Task, pipeline: Pipeline, folder: Path | None) -> None:
         InputError: If a file of the run cannot be read.
         RunError: If the gallery cannot be written.
     """
-    begun = None if folder is None else _begun(task, pipeline, folder)
+    begun = None if folder is None else _begun(pipeline, folder)
     for place, gallery, images in task.in_step([] if begun is None else [begun]):
         task.load_state_dict(load_checkpoint(place / names.BEST_CHECKPOINT))
         ended = task.finish_gallery(images, gallery)
@@ -64,12 +62,12 @@ def finish_gallery(task: Task, pipeline: Pipeline, folder: Path | None) -> None:
             )
 
 
-def _begun(task: Task, pipeline: Pipeline, folder: Path) -> tuple[Path, Gallery, Tensor] | None:
+def _begun(pipeline: Supply, folder: Path) -> tuple[Path, Gallery, Tensor] | None:
     """Returns the folder, its gallery and the images, if there is a gallery to be finished."""
-    begun = read_gallery(folder)
-    if begun is None or not (folder / names.BEST_CHECKPOINT).is_file():
+    begun, found = read_gallery(folder), pipeline.gallery_images(IMAGES)
+    if begun is None or found is None or not (folder / names.BEST_CHECKPOINT).is_file():
         return None
-    images, _ = _images(task, pipeline)
+    images, _ = found
     if np.array_equal(pictures_of(images), begun.pictures):
         return folder, begun, images
     logger.warning(
@@ -77,16 +75,3 @@ def _begun(task: Task, pipeline: Pipeline, folder: Path) -> tuple[Path, Gallery,
         "maps"
     )
     return None
-
-
-def _images(task: Task, pipeline: Pipeline) -> tuple[Tensor, Sequence[str]]:
-    """Returns the images as the networks are given them, on the device, and their classes."""
-    split = pipeline.splits.valid
-    number = min(IMAGES, len(split))
-    # In the middle of as many equal parts: folders of classes come one after the other.
-    chosen = [(2 * place + 1) * len(split) // (2 * number) for place in range(number)]
-    transform = task.classifiers.largest_view.transform()
-    images = torch.stack([transform(split.image(index)) for index in chosen])
-    labels = torch.tensor([split.labels[index] for index in chosen])
-    classes = [task.classifiers.classes[label] for label in labels.tolist()]
-    return pipeline.prepare((images, labels))[0], classes

@@ -3,7 +3,7 @@
 import math
 import statistics
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -158,7 +158,9 @@ MOST_OF_THE_LOSS = 0.9
 """A part of the loss above this share leaves little to the others."""
 
 
-def balance_lines(means: Mapping[str, float]) -> Iterator[str]:
+def balance_lines(
+    means: Mapping[str, float], label_terms: Collection[str] = ("ce",)
+) -> Iterator[str]:
     """Yields what share of the loss each of its parts is, and a warning of one that is nearly all.
 
     A part that dwarfs the others decides alone what the student learns. That may be right: it is
@@ -166,12 +168,13 @@ def balance_lines(means: Mapping[str, float]) -> Iterator[str]:
 
     Args:
         means: "loss", and each of its terms as "loss_TERM"; one part alone has nothing to say.
+        label_terms: The terms that come from the labels.
     """
     parts: dict[str, float] = {}
     for name, mean in means.items():
         if name.startswith("loss_"):
             term = name.removeprefix("loss_")
-            part = _PARTS.get(term, "features")
+            part = "labels" if term in label_terms else _PARTS.get(term, "features")
             parts[part] = parts.get(part, 0.0) + mean
     parts = {part: mean for part, mean in parts.items() if mean}  # no label, or a weight of 0
     total = sum(parts.values())
@@ -187,7 +190,7 @@ def balance_lines(means: Mapping[str, float]) -> Iterator[str]:
             )
 
 
-_PARTS = {"ce": "labels", "kd": "logits"}
+_PARTS = {"kd": "logits"}
 _WEIGHTS = {"labels": "--ce-weight", "logits": "--kd-weight", "features": "--feature-weight"}
 
 

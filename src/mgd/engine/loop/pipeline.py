@@ -1,7 +1,6 @@
 """Pipeline: a run's data, from files to batches on this rank's device."""
 
 import logging
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,13 +17,18 @@ from mgd.data.loading import Batch, EvalBatches, ImageDataset, TrainBatches, bui
 from mgd.data.mixing import BatchMixing
 from mgd.data.splits import Labelled, Split, Splits
 from mgd.data.transforms import Augment, random_changes, train_transform
+from mgd.engine.loop.batches import batches_of
 from mgd.engine.loop.evaluation import Answers, Scores, answers_of, evaluate
+from mgd.engine.loop.meter import AccuracyMeter
+from mgd.engine.loop.supply import Supply
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.environment import num_cores
 from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
+from mgd.engine.tasks.task import ClassifierTask, Task
 from mgd.errors import InputError
+from mgd.runfolder import CLASSIFIED
 from mgd.views import View
 
 logger = logging.getLogger(__name__)
@@ -33,7 +37,7 @@ Loader = DataLoader[Batch]
 Part = Literal["valid", "test"]
 
 
-class Pipeline:
+class Pipeline(Supply):
     """A run's images: loaders over this rank's share of each part.
 
     Training images come as one crop for both networks, at the larger of their sizes; each
@@ -46,20 +50,22 @@ class Pipeline:
         classifiers: The networks that see them.
     """
 
+    scores = CLASSIFIED
+
     def __init__(self, config: RunConfig, fabric: Fabric, splits: Splits, classifiers: Classifiers):
         options, seed = config.data, config.schedule.seed
         self.splits, self.device = splits, fabric.device
         self.teachers: Answers | None = None
         """The teacher's answers to `valid`, where these are its labels."""
         self._channels_last = config.devices.channels_last
-        self._seed, self._workers = seed, _num_workers(config)
+        self._seed, self._workers = seed, num_workers(config)
         self._rank, self._ranks = fabric.global_rank, fabric.world_size
         # --batch-size is a node's; the sampler deals out the whole job's.
         batch_size = options.batch_size * config.devices.world_size
         # Without gradients twice as many images fit.
         self._share = max(1, 2 * batch_size // self._ranks)
         self._student, self._in_order = classifiers.student.view, dict[str, Loader]()
-        crop = classifiers.largest_view
+        crop = self._crop = classifiers.largest_view
         # As without a teacher, whatever size that needs.
         self.augment = random_changes(augmentation(config, splits), self._student.size)
         """The random changes of training images."""
@@ -102,9 +108,27 @@ class Pipeline:
         return self.teachers is not None
 
     @property
+    def num_valid(self) -> int:
+        """Number of the images that choose the epoch."""
+        return len(self.splits.valid)
+
+    @property
     def num_classes(self) -> int:
         """Number of classes of the run."""
         return len(self.splits.classes)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yields this rank's share of the batches that `train_batches` is at."""
+        return batches_of(self.train)
+
+    def meter(self, terms: Sequence[str]) -> AccuracyMeter:
+        """Returns what adds up the terms of the loss, and the right answers."""
+        return AccuracyMeter(terms)
+
+    def measure(self, task: Task) -> Scores:
+        """Measures a task's student on `valid`."""
+        assert isinstance(task, ClassifierTask)
+        return self.score(task.classifiers.student, "valid")
 
     def prepare(self, batch: Batch, place: tuple[int, int] | None = None) -> Batch:
         """Moves a batch to the device, still uint8; its networks' views come later.
@@ -139,6 +163,17 @@ class Pipeline:
         moved = (self.prepare(batch) for batch in batches)
         return evaluate(classifier, moved, self.num_classes, self.device, confusion, answers)
 
+    def gallery_images(self, number: int) -> tuple[Tensor, Sequence[str]]:
+        """Returns validation images as the networks are given them, and their classes."""
+        split = self.splits.valid
+        number = min(number, len(split))
+        # In the middle of as many equal parts: folders of classes come one after the other.
+        chosen = [(2 * place + 1) * len(split) // (2 * number) for place in range(number)]
+        transform = self._crop.transform()
+        images = torch.stack([transform(split.image(index)) for index in chosen])
+        labels = torch.tensor([split.labels[index] for index in chosen])
+        return self.prepare((images, labels))[0], [self.splits.classes[n] for n in labels.tolist()]
+
     def label_valid_by(self, teacher: Classifier, watch: Watch = unwatched) -> None:
         """Takes the teacher's answers for the labels of `valid`: accuracy is then agreement."""
         loader = self._part("valid", teacher.view)
@@ -168,23 +203,6 @@ class Pipeline:
         dataset = self.matching_images.dataset
         images, labels = zip(*(dataset[(0, key)] for key in keys), strict=True)
         return self.prepare((torch.stack(images), torch.stack(labels)))[0]
-
-
-def batches_of(loader: Loader) -> Iterator[Batch]:
-    """Yields uint8 batches; an unreadable image found by a worker is the user's error."""
-    iterator = iter(loader)
-    while True:
-        try:
-            images, labels = next(iterator)
-        except StopIteration:
-            return
-        except InputError as error:
-            # torch's frames hold the error that holds them, and the workers would outlive both.
-            traceback.clear_frames(error.__traceback__)
-            # A worker's error comes with its traceback as text; the reason is the last line.
-            reason = str(error).strip().splitlines()[-1]
-            raise InputError(reason.partition("InputError: ")[2] or reason) from error
-        yield images, labels
 
 
 HELD_OUT = 0.1
@@ -242,7 +260,7 @@ def cut_splits(
     options, seed = config.data, config.schedule.seed
     bad_images: list[str] = []
     if options.skip_bad_images:
-        splits, bad_images = drop_bad_images(splits, _num_workers(config), watch)
+        splits, bad_images = drop_bad_images(splits, num_workers(config), watch)
     if options.label_free:
         if not config.output.evaluate:
             splits = splits.hold_out_unlabelled(options.holdout or HELD_OUT, seed)
@@ -273,5 +291,6 @@ def _train_batches(
     )
 
 
-def _num_workers(config: RunConfig) -> int:
+def num_workers(config: RunConfig) -> int:
+    """Returns how many processes of a rank load images: at most one per core."""
     return min(config.data.workers, num_cores())

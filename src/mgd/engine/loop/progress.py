@@ -1,10 +1,11 @@
 """Progress: where a run is, and its best epoch so far."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mgd.engine.loop.evaluation import Scores
+from mgd.engine.loop.supply import Measured
 from mgd.engine.runtime.figures import number, whole_number
+from mgd.runfolder import CLASSIFIED
 
 
 class Progress:
@@ -13,36 +14,50 @@ class Progress:
     Args:
         epoch: The first epoch, counted from 0.
         keeps_last: Whether each epoch counts as better than those before it.
-        patience: Epochs without a better accuracy after which the run is over; 0: it never is.
+        patience: Epochs without a better score after which the run is over; 0: it never is.
+        figures: What is kept of the best epoch; the first chooses it.
     """
 
-    def __init__(self, epoch: int = 0, keeps_last: bool = False, patience: int = 0):
-        self.epoch, self.step = epoch, 0
+    def __init__(
+        self,
+        epoch: int = 0,
+        keeps_last: bool = False,
+        patience: int = 0,
+        figures: Sequence[str] = CLASSIFIED.best,
+    ):
+        self.epoch, self.step, self._figures = epoch, 0, figures
         self._keeps_last, self._patience = keeps_last, patience
         self.forget_best()
 
     @property
     def is_over(self) -> bool:
-        """Whether the accuracy has not become better for as long as the run's patience lasts."""
+        """Whether the score has not become better for as long as the run's patience lasts."""
         return 0 < self._patience <= self.waited
 
     def forget_best(self) -> None:
         """Makes the next epoch the best."""
         self.waited = 0
-        """Epochs since the accuracy was last above all those before it."""
-        self.best: dict[str, float] = {"epoch": -1, "top1": -1.0, "top5": -1.0}
+        """Epochs since the score was last above all those before it."""
+        self.best: dict[str, float] = {"epoch": -1, **dict.fromkeys(self._figures, -1.0)}
 
-    def end_epoch(self, scores: Scores) -> bool:
+    @property
+    def best_score(self) -> float:
+        """The figure of the best epoch that chose it."""
+        return self.best[self._figures[0]]
+
+    def end_epoch(self, scores: Measured) -> bool:
         """Moves to the next epoch, and tells whether this one is the best so far.
 
         Args:
             scores: Of the student, on the images that choose the epoch.
         """
-        self.waited = 0 if scores.top1 > self.best["top1"] else self.waited + 1
+        found = scores.best
+        score = found[self._figures[0]]
+        self.waited = 0 if score > self.best_score else self.waited + 1
         # On few images epochs are often equal; the later one has learned from more.
-        is_best = self._keeps_last or scores.top1 >= self.best["top1"]
+        is_best = self._keeps_last or score >= self.best_score
         if is_best:
-            self.best = {"epoch": self.epoch, "top1": scores.top1, "top5": scores.top5}
+            self.best = {"epoch": self.epoch, **found}
         self.epoch, self.step = self.epoch + 1, 0
         return is_best
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mgd.data.check import Watch, unwatched
 from mgd.engine.logs import Log, open_logs
-from mgd.engine.loop.evaluation import Scores
+from mgd.engine.loop.supply import Measured
 from mgd.engine.options.config import RunConfig
 from mgd.runfolder import EpochRecord, RunFolder, RunResult
 
@@ -36,7 +36,7 @@ class Reporter:
     def step(self, done: int, values: Mapping[str, float]) -> None:
         """Shows running means after so many steps of the epoch."""
 
-    def best(self, epoch: int, top1: float) -> None:
+    def best(self, epoch: int, score: float) -> None:
         """Announces the best epoch so far, from 0: where a run goes on, and at each better one.
 
         Nothing is announced where a run keeps its last epoch, whatever it came to.
@@ -98,25 +98,18 @@ class RunLog(RunFolder):
 
 
 def epoch_record(
-    means: Mapping[str, float], student: Scores, teacher: Scores | None, **others: Any
+    means: Mapping[str, float], student: Measured, teacher: Measured | None, **others: Any
 ) -> EpochRecord:
     """Returns the record of an epoch.
 
     Args:
-        means: "loss", its terms as "loss_TERM", `train_top1`, `images_per_s` and `data_wait`.
+        means: "loss", its terms as "loss_TERM", what the meter counted, `images_per_s` and
+            `data_wait`.
         student: On the validation images.
         teacher: On the same, if there is one.
         others: The other fields of `EpochRecord`.
     """
-    return EpochRecord(
-        losses={name: mean for name, mean in means.items() if name.startswith("loss")},
-        train_top1=means["train_top1"],
-        valid_loss=student.loss,
-        valid_top1=student.top1,
-        valid_top5=student.top5,
-        teacher_top1=teacher.top1 if teacher else None,
-        teacher_top5=teacher.top5 if teacher else None,
-        images_per_s=means["images_per_s"],
-        data_wait=means["data_wait"],
-        **others,
-    )
+    losses = {name: mean for name, mean in means.items() if name.startswith("loss")}
+    figures: dict[str, Any] = {name: means[name] for name in means if name not in losses}
+    figures |= {**student.as_student, **(teacher.as_teacher if teacher else {})}
+    return EpochRecord(losses=losses, **figures, **others)

@@ -5,23 +5,11 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from mgd.engine.loop.pipeline import Pipeline
-from mgd.engine.loop.runlog import RunLog
-from mgd.engine.loop.trainer import Trainer
 from mgd.errors import InputError
 from mgd.views import Preprocess, View
 
 SAMPLE = 16
 """Images, four in a row."""
-
-
-def open_other_logs(log: RunLog, trainer: Trainer) -> None:
-    """Opens a run's logs besides its folder, and shows there what the augmentation does."""
-    epoch, view = trainer.progress.epoch, trainer.task.classifiers.student.view
-    if not log.open_others(epoch):
-        return
-    sample = training_sample(trainer.pipeline, view, epoch)
-    if sample is not None:
-        log.add_image("training images as the student sees them", sample, epoch)
 
 
 def training_sample(pipeline: Pipeline, view: View, epoch: int) -> Tensor | None:

@@ -5,22 +5,22 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
 from mgd import ranks
-from mgd.data.loading import Batch, Key
+from mgd.data.loading import Key
 from mgd.engine.loop.checkpoint import save_best, save_last
-from mgd.engine.loop.evaluation import Scores
 from mgd.engine.loop.gallery import begin_gallery
-from mgd.engine.loop.meter import Pace, TermMeter
+from mgd.engine.loop.meter import Pace
 from mgd.engine.loop.opening import balance_lines
 from mgd.engine.loop.optim import first_lr
-from mgd.engine.loop.pipeline import Pipeline, batches_of
 from mgd.engine.loop.progress import Progress
 from mgd.engine.loop.runlog import Reporter, RunLog, epoch_record
 from mgd.engine.loop.state import Owner, RunState
+from mgd.engine.loop.supply import Measured, Supply
 from mgd.engine.loop.updates import Updates
 from mgd.engine.loop.watch import LossWatch
 from mgd.engine.options.config import RunConfig
@@ -49,7 +49,7 @@ class Trainer:
         self,
         fabric: Fabric,
         config: RunConfig,
-        pipeline: Pipeline,
+        pipeline: Supply,
         task: Task,
         reporter: Reporter,
         home: Path,
@@ -60,11 +60,14 @@ class Trainer:
         self.num_steps = schedule.steps_of(pipeline.train_batches.num_batches)
         self.updates = Updates(fabric, task, schedule, self.num_steps)
         self.progress = Progress(
-            schedule.start_epoch, schedule.keep_epoch == "last", schedule.patience
+            schedule.start_epoch,
+            schedule.keep_epoch == "last",
+            schedule.patience,
+            pipeline.scores.best,
         )
         # Several ranks would have to agree on a step to stop at; they go on from the last save.
         self.stop = StopSignals(active=fabric.world_size == 1)
-        self.meter = TermMeter(task.terms).to(pipeline.device)
+        self.meter = pipeline.meter(task.terms).to(pipeline.device)
         last, scaled = home / names.LAST_CHECKPOINT, config.devices.precision == "fp16"
         self.watch = LossWatch(task, schedule.on_nan, last, scaled)
         named: dict[str, Owner] = {"optimizer": self.updates.optimizer}
@@ -74,23 +77,22 @@ class Trainer:
         self._is_balance_said = False
         self.state = RunState(config, [task, self.updates.weights, self.progress], named)
 
-    @property
-    def columns(self) -> list[str]:
-        """Columns of the run's summary."""
-        answers = self.task.classifiers.answering_teacher is not None
+    def columns(self, teacher: Measured | None) -> list[str]:
+        """Returns the columns of the run's summary; `teacher` is measured, where that can be."""
         return epoch_columns(
             ["loss", *self.meter.names],
-            teacher=answers and not self.pipeline.is_label_free,
+            teacher=teacher is not None,
             matching=bool(self.task.columns()),
             skips=self.watch.mode == "skip",
             agreement=self.pipeline.is_label_free,
+            scores=self.pipeline.scores,
         )
 
-    def fit(self, log: RunLog | None, teacher: Scores | None) -> None:
+    def fit(self, log: RunLog | None, teacher: Measured | None) -> None:
         """Trains the epochs that are left; rank 0 has a log and writes."""
         if log is not None:
             self._note_changes(log)
-        self.reporter.start(len(self.pipeline.splits.valid))
+        self.reporter.start(self.pipeline.num_valid)
         self._tell_best()
         with self.stop:
             for epoch in range(self.progress.epoch, self.config.schedule.total_epochs):
@@ -101,8 +103,8 @@ class Trainer:
                     raise StoppedError(self.stop.received)
         if self.stopped_after is not None:
             self.reporter.message(
-                f"stopped after epoch {self.stopped_after}: the validation accuracy was no better "
-                f"for {self.progress.waited} epochs (--patience)"
+                f"stopped after epoch {self.stopped_after}: the {self.pipeline.scores.name} was "
+                f"no better for {self.progress.waited} epochs (--patience)"
             )
 
     @property
@@ -123,14 +125,14 @@ class Trainer:
                 earlier,
             )
 
-    def _run_epoch(self, epoch: int, log: RunLog | None, teacher: Scores | None) -> None:
+    def _run_epoch(self, epoch: int, log: RunLog | None, teacher: Measured | None) -> None:
         start = time.perf_counter()
         if self.progress.step == 0:
             self._begin_epoch(log)
         means = self._train(log)
         self.watch.check_weights(epoch, self.num_steps)
         with self.updates.weights.in_place():
-            scores = self.pipeline.score(self.task.classifiers.student, "valid")
+            scores = self.pipeline.measure(self.task)
         record = epoch_record(
             means,
             scores,
@@ -148,7 +150,7 @@ class Trainer:
         if log is not None:
             log.add_epoch(record)
             if is_best:
-                save_best(self.state.state_dict(), self.task.classifiers, log.path)
+                save_best(self.state.state_dict(), self.task.metadata, log.path)
             # The last of all, so that a run that is killed before repeats the epoch.
             save_last(self.state.state_dict(), log.path)
         self._tell_best()
@@ -157,7 +159,7 @@ class Trainer:
     def _tell_best(self) -> None:
         best = self.progress.best
         if best["epoch"] >= 0 and self.config.schedule.keep_epoch == "best":
-            self.reporter.best(int(best["epoch"]), best["top1"])
+            self.reporter.best(int(best["epoch"]), self.progress.best_score)
 
     def _begin_epoch(self, log: RunLog | None) -> None:
         self._seed(-1)
@@ -179,7 +181,7 @@ class Trainer:
         self.task.train()
         self.reporter.start_epoch(progress.epoch, total, self.num_steps, progress.step)
         pace = Pace()
-        loaded = zip(pace.timed(batches_of(self.pipeline.train)), plan, strict=True)
+        loaded = zip(pace.timed(self.pipeline.batches()), plan, strict=True)
         while batches := list(islice(loaded, per_step)):
             numbers = range(progress.step * per_step, progress.step * per_step + len(batches))
             size = sum(map(plan.batch_size, numbers))
@@ -205,7 +207,7 @@ class Trainer:
         self.updates.weights.end_epoch()
         return {**self._means(), **pace.row()}
 
-    def _step(self, batches: Sequence[tuple[Batch, list[Key]]], size: int, labelled: float) -> None:
+    def _step(self, batches: Sequence[tuple[Any, list[Key]]], size: int, labelled: float) -> None:
         """Takes one optimizer step; nothing here waits for the device.
 
         Args:
@@ -221,24 +223,24 @@ class Trainer:
         first = self.progress.step * self.config.schedule.grad_accum_steps
         for number, (batch, seen) in enumerate(batches):
             place = self.progress.epoch, first + number
-            images, labels = self.pipeline.prepare(batch, place)
+            images, targets = self.pipeline.prepare(batch, place)
             with self.updates.batch(is_last=number == len(batches) - 1):
-                logits, terms = self.task.losses(images, labels, labelled, seen)
+                output, terms = self.task.losses(images, targets, labelled, seen)
                 values = torch.stack(list(terms.values()))
                 self.updates.backward(values, size)
-            found.append((values.detach(), logits.detach(), labels))
+            found.append((values.detach(), output, targets))
         self.watch.check_reached()
         every_term = torch.cat([values for values, _, _ in found], dim=1)
         if self.watch.is_spoiled(self.progress.epoch, self.progress.step + 1, every_term):
             self.updates.skip()
             return
         self.updates.step()
-        for values, logits, labels in found:
-            self.meter.update(values, logits, labels)
+        for values, output, targets in found:
+            self.meter.update(values, output, targets)
 
     def _say_balance(self, means: dict[str, float]) -> None:
         """Says once what share of the loss each part is."""
-        lines = balance_lines(means) if not self._is_balance_said else ()
+        lines = balance_lines(means, self.task.label_terms) if not self._is_balance_said else ()
         for line in lines:
             self.reporter.message(line)
         self._is_balance_said = True

@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 
 from mgd.engine.options.augmentation import AugmentationConfig
 from mgd.engine.options.data import DataConfig
+from mgd.engine.options.detection import DetectionConfig
 from mgd.engine.options.devices import DeviceConfig
 from mgd.engine.options.distillation import DistillationConfig
 from mgd.engine.options.labels import LabelConfig
@@ -23,7 +24,10 @@ from mgd.models import is_code
 
 TEACHER_OPTIONS = frozenset(
     option.name
-    for group in (DataConfig, ViewConfig, NetworkConfig, DistillationConfig, DeviceConfig)
+    for group in (
+        *(DataConfig, ViewConfig, NetworkConfig, DistillationConfig),
+        *(DetectionConfig, DeviceConfig),
+    )
     for option in options_of(group)
     if "train" not in option.commands
 ) - {"distiller"}

@@ -7,6 +7,7 @@ from typing import Any
 from mgd.engine.options.augmentation import AugmentationConfig
 from mgd.engine.options.checks import check_together
 from mgd.engine.options.data import DataConfig
+from mgd.engine.options.detection import DetectionConfig
 from mgd.engine.options.devices import DeviceConfig
 from mgd.engine.options.distillation import DistillationConfig
 from mgd.engine.options.labels import LabelConfig
@@ -22,6 +23,7 @@ __all__ = [
     "OPTIONS",
     "AugmentationConfig",
     "DataConfig",
+    "DetectionConfig",
     "DeviceConfig",
     "DistillationConfig",
     "LabelConfig",
@@ -44,6 +46,7 @@ class RunConfig:
     views: ViewConfig = ViewConfig()
     networks: NetworkConfig = NetworkConfig()
     distillation: DistillationConfig = DistillationConfig()
+    detection: DetectionConfig = DetectionConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     devices: DeviceConfig = DeviceConfig()
     output: OutputConfig = OutputConfig()

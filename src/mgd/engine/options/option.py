@@ -10,9 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 
 from mgd.errors import InputError
 
-Command = Literal["train", "distill", "evaluate"]
-COMMANDS: tuple[Command, ...] = get_args(Command)
-"""The commands of the command line that take these options."""
+Command = Literal["train", "distill", "evaluate", "train-detector", "distill-detector"]
+"""The commands of the command line that make a run."""
+COMMANDS: tuple[Command, ...] = ("train", "distill", "evaluate")
+"""Those that take these options, unless it is said otherwise."""
+DETECTOR_COMMANDS: tuple[Command, ...] = ("train-detector", "distill-detector")
+"""Those that take what `options.detectors` lists."""
 TRAINING: tuple[Command, ...] = ("train", "distill")
 WITH_TEACHER: tuple[Command, ...] = ("distill", "evaluate")
 

@@ -188,12 +188,17 @@ def choose_points(
     if config.distillation.distiller == "kd":
         return ()
     if given not in ("", "auto"):
-        return points_from_plain(teacher, student, _read_list(Path(given)))
+        return points_from_plain(teacher, student, read_points(Path(given)))
     known = known_points(config.teacher_name, config.student_name)
     return known if known and not given else "auto"
 
 
-def _read_list(path: Path) -> list[object]:
+def read_points(path: Path) -> list[object]:
+    """Reads the file of `--points`.
+
+    Raises:
+        InputError: If it is no YAML list.
+    """
     entries = read_yaml(path, "--points")
     if not isinstance(entries, list):
         raise InputError(f"--points {path} holds no list; make one with mgd points --format yaml")

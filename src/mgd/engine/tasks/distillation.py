@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from statistics import fmean
 from typing import Any
@@ -19,7 +20,7 @@ from mgd.engine.tasks import gallery
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.kept_teacher import KeptTeacher
 from mgd.engine.tasks.label_term import LabelTerm
-from mgd.engine.tasks.task import Item, Losses, Task
+from mgd.engine.tasks.task import ClassifierTask, Item, Losses, Task
 from mgd.engine.tasks.tracking import OnlineTracking
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled, Guidance
@@ -28,36 +29,26 @@ from mgd.method.rematch import RematchSchedule, update_matching
 from mgd.method.running import RunningSums
 from mgd.runfolder import Gallery, MatchingRecord, PointMatching
 
-Images = Callable[[], Iterable[Tensor]]
+Images = Callable[[], Iterable[Any]]
 
 
-class DistillationTask(Task):
+class TaughtTask(Task):
     """Trains a student under a teacher, and keeps the matching up to date.
+
+    What the labels teach, a subclass adds.
 
     Args:
         distiller: Both networks, joined, on their device.
-        classifiers: The same networks, with their classes and views.
         config: The run.
         num_steps: Of an epoch.
         images: Gives training images for an update of the matching, this rank's share.
-        class_weights: Of the cross-entropy, (K,) on the device; `None` for equal ones.
     """
 
-    def __init__(
-        self,
-        distiller: Distiller,
-        classifiers: Classifiers,
-        config: RunConfig,
-        num_steps: int,
-        images: Images,
-        class_weights: Tensor | None = None,
-    ):
-        self.distiller, self.classifiers = distiller, classifiers
-        self.terms = ("ce", *distiller.term_weights)
+    def __init__(self, distiller: Distiller, config: RunConfig, num_steps: int, images: Images):
+        self.distiller = distiller
+        self.terms = (*self.label_terms, *distiller.term_weights)
         options = config.distillation
         self._images, self._most = images, options.mgd_images
-        smoothing = config.labels.label_smoothing
-        self._label_term = LabelTerm(options.label_weight, smoothing, class_weights)
         is_solved_again = distiller.points.solved_again
         self._rematch = RematchSchedule(options.mgd_update_freq if is_solved_again else 0)
         self.tracking = OnlineTracking(config, distiller, self._rematch, num_steps)
@@ -99,30 +90,18 @@ class DistillationTask(Task):
         """The wrapped learner; with DataParallel the wrapped distiller."""
         return self._learner if self._whole is None else self._whole
 
-    def losses(
-        self, images: Tensor, labels: Tensor, labelled: float = 1.0, seen: Sequence[Key] = ()
-    ) -> Losses:
-        """Returns the logits, the cross-entropy and the teacher's terms; see `Task.losses`."""
-        # Shares of mixed labels are for the cross-entropy alone; "dkd" is refused with them.
-        classes = None if labels.is_floating_point() else labels
-        distilled = self._distil(images, classes, seen)
-        logits = distilled.logits
-        return logits, {"ce": self._label_term.loss(logits, labels, labelled), **distilled.terms}
-
     def _distil(self, images: Tensor, labels: Tensor | None, seen: Sequence[Key]) -> Distilled:
         if self._whole is not None:
             return self._whole(images, labels)  # type: ignore[no-any-return]  # a module's call
-        if self._fabric is None:
-            guidance = self._guide(images, seen)
-        else:
-            with self._fabric.autocast():  # which the wrapped learner enters by itself
-                guidance = self._guide(images, seen)
+        guidance = self._guidance(images, seen)
         return self._learner(images, labels, guidance)  # type: ignore[no-any-return]  # a module's
 
-    def _guide(self, images: Tensor, seen: Sequence[Key]) -> Guidance:
-        if self.kept is None:
-            return self.distiller.guide(images, self.tracking.is_on)
-        return self.kept.guide(images, seen, self.tracking.is_on)
+    def _guidance(self, images: Any, seen: Sequence[Key], weights: Any = None) -> Guidance:
+        """Runs the teacher, in the precision of the run, which the learner enters by itself."""
+        with nullcontext() if self._fabric is None else self._fabric.autocast():
+            if self.kept is None:
+                return self.distiller.guide(images, self.tracking.is_on, weights=weights)
+            return self.kept.guide(images, seen, self.tracking.is_on)
 
     def begin_epoch(self, epoch: int) -> MatchingRecord | None:
         """Updates the matching where it is due, from tracked steps or from a pass over images."""
@@ -181,14 +160,6 @@ class DistillationTask(Task):
         """Yields items; a sharded teacher runs on until every rank is through with its own."""
         return self.distiller.frozen_teacher.in_step(items)
 
-    def begin_gallery(self, images: Tensor, labels: Sequence[str]) -> Gallery | None:
-        """Returns the maps of some channels before training; None with learned convolutions."""
-        return gallery.begin(self.distiller, images, labels)
-
-    def finish_gallery(self, images: Tensor, begun: Gallery) -> Gallery:
-        """Adds what these channels were taught, and their maps now."""
-        return gallery.finish(self.distiller, images, begun)
-
     def volatile_buffers(self) -> Iterator[Tensor]:
         """Yields the student's buffers, the norms' of the points, and what is being tracked."""
         yield from self.student.buffers()
@@ -224,3 +195,49 @@ class DistillationTask(Task):
         self.distiller.close()
         if self.kept is not None:
             self.kept.close()
+
+
+class DistillationTask(TaughtTask, ClassifierTask):
+    """Trains a student that names the class of an image under a teacher.
+
+    Args:
+        distiller: Both networks, joined, on their device.
+        classifiers: The same networks, with their classes and views.
+        config: The run.
+        num_steps: Of an epoch.
+        images: Gives training images for an update of the matching, this rank's share.
+        class_weights: Of the cross-entropy, (K,) on the device; `None` for equal ones.
+    """
+
+    def __init__(
+        self,
+        distiller: Distiller,
+        classifiers: Classifiers,
+        config: RunConfig,
+        num_steps: int,
+        images: Images,
+        class_weights: Tensor | None = None,
+    ):
+        self.classifiers = classifiers
+        weight, smoothing = config.distillation.label_weight, config.labels.label_smoothing
+        self._label_term = LabelTerm(weight, smoothing, class_weights)
+        super().__init__(distiller, config, num_steps, images)
+
+    def losses(
+        self, images: Tensor, targets: Tensor, labelled: float = 1.0, seen: Sequence[Key] = ()
+    ) -> Losses:
+        """Returns the logits, the cross-entropy and the teacher's terms; see `Task.losses`."""
+        # Shares of mixed labels are for the cross-entropy alone; "dkd" is refused with them.
+        classes = None if targets.is_floating_point() else targets
+        distilled = self._distil(images, classes, seen)
+        logits = distilled.logits
+        terms = {"ce": self._label_term.loss(logits, targets, labelled), **distilled.terms}
+        return logits.detach(), terms
+
+    def begin_gallery(self, images: Tensor, labels: Sequence[str]) -> Gallery | None:
+        """Returns the maps of some channels before training; None with learned convolutions."""
+        return gallery.begin(self.distiller, images, labels)
+
+    def finish_gallery(self, images: Tensor, begun: Gallery) -> Gallery:
+        """Adds what these channels were taught, and their maps now."""
+        return gallery.finish(self.distiller, images, begun)

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from mgd.data.loading import Key
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.label_term import LabelTerm
-from mgd.engine.tasks.task import Losses, Task
+from mgd.engine.tasks.task import ClassifierTask, Losses
 from mgd.views import Preprocess
 
 
-class SupervisedTask(Task):
+class SupervisedTask(ClassifierTask):
     """Trains a network on the cross-entropy.
 
     Args:
@@ -41,8 +41,8 @@ class SupervisedTask(Task):
         return self._call
 
     def losses(
-        self, images: Tensor, labels: Tensor, labelled: float = 1.0, seen: Sequence[Key] = ()
+        self, images: Tensor, targets: Tensor, labelled: float = 1.0, seen: Sequence[Key] = ()
     ) -> Losses:
         """Returns the logits and their cross-entropy; see `Task.losses`."""
         logits = self.classifiers.student.answers(self._call(self._preprocess(images)))
-        return logits, {"ce": self._label_term.loss(logits, labels, labelled)}
+        return logits.detach(), {"ce": self._label_term.loss(logits, targets, labelled)}

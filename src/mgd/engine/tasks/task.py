@@ -17,8 +17,9 @@ from mgd.models.metadata import Metadata
 from mgd.runfolder import Gallery, MatchingRecord
 
 Item = TypeVar("Item")
-Losses = tuple[Tensor, dict[str, Tensor]]
-"""The student's logits (B, K), and the weighted terms of the loss, (B,) each."""
+Losses = tuple[Any, dict[str, Tensor]]
+"""What the meter sees of the forward, such as logits (B, K) without a gradient, and the weighted
+terms of the loss, (B,) each."""
 
 
 class Task(ABC):
@@ -29,15 +30,20 @@ class Task(ABC):
     the end of the run `close`. A task that has nothing to do at one of these places inherits it.
     """
 
-    classifiers: Classifiers
-    """The plain networks, as they are evaluated and saved."""
     terms: Sequence[str] = ("ce",)
     """Names of the terms of the loss, in their order."""
+    label_terms: Sequence[str] = ("ce",)
+    """Those of them that come from the labels, and not from a teacher."""
 
     @property
+    @abstractmethod
     def student(self) -> nn.Module:
-        """The plain network that is trained."""
-        return self.classifiers.student.network
+        """The plain network that is trained, as it is evaluated and saved."""
+
+    @property
+    @abstractmethod
+    def metadata(self) -> Metadata:
+        """What belongs to the student's weights."""
 
     @property
     @abstractmethod
@@ -55,14 +61,16 @@ class Task(ABC):
 
     @abstractmethod
     def losses(
-        self, images: Tensor, labels: Tensor, labelled: float = 1.0, seen: Sequence[Key] = ()
+        self, images: Any, targets: Any, labelled: float = 1.0, seen: Sequence[Key] = ()
     ) -> Losses:
         """Runs a training forward.
 
         Args:
-            images: (B, 3, H, W) on the device: uint8, as the loader gives them, or float32 from 0
-                to 1 where they were mixed.
-            labels: Classes (B,), or the share of each class (B, K); see `LabelTerm`.
+            images: On the device, as the run's data gives them. Those to classify are
+                (B, 3, H, W): uint8, as the loader gives them, or float32 from 0 to 1 where they
+                were mixed.
+            targets: What is known of them. To classify: classes (B,), or the share of each class
+                (B, K); see `LabelTerm`.
             labelled: Share of the images of this step, on all ranks, that have a label. The
                 cross-entropy is a mean over those alone, the teacher's terms are over all.
             seen: View and number of each image, where they were not mixed. A task that keeps
@@ -135,7 +143,7 @@ class Task(ABC):
         """Returns the student, and what belongs to its weights."""
         return {
             "student": self.student.state_dict(),
-            METADATA_KEY: self.classifiers.metadata.to_plain(),
+            METADATA_KEY: self.metadata.to_plain(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -146,10 +154,10 @@ class Task(ABC):
         """
         if saved := state.get(METADATA_KEY):  # version 0.2.0 saved none
             classes = Metadata.from_plain(saved, "checkpoint").classes
-            if classes != self.classifiers.classes:
+            if classes != self.metadata.classes:
                 raise InputError(
                     f"the checkpoint was made with other classes, or in another order: it has "
-                    f"{listed(classes)}; the data has {listed(self.classifiers.classes)}; give "
+                    f"{listed(classes)}; the data has {listed(self.metadata.classes)}; give "
                     "the same data, or another --experiment"
                 )
         self.student.load_state_dict(state["student"])
@@ -161,3 +169,20 @@ class Task(ABC):
     def close(self) -> None:
         """Gives the networks back."""
         return
+
+
+class ClassifierTask(Task):
+    """A task whose networks name the class of an image."""
+
+    classifiers: Classifiers
+    """The plain networks, as they are evaluated and saved."""
+
+    @property
+    def student(self) -> nn.Module:
+        """The plain network that is trained."""
+        return self.classifiers.student.network
+
+    @property
+    def metadata(self) -> Metadata:
+        """What belongs to the student's weights."""
+        return self.classifiers.metadata
