@@ -153,7 +153,7 @@ class RunParser(Parser):
             "label_free"
         ):  # nothing else trains the student's last layer
             values.setdefault("mgd_with_kd", 1)
-        below = defaults_of(self.command, values.get("opt", "sgd"))
+        below = defaults_of(self.command, values.get("opt", ""))
         config = RunConfig().replace(**{**below, **values})
         if not config.output.evaluate:
             self._check_teacher(config, given)

@@ -133,11 +133,7 @@ def run_work(
         trainer.fit(log, teacher)
         _take_best(trainer, path)
         outcome = work.finish(trainer, path, teacher, start)
-        finish_gallery(trainer.task, trainer.pipeline, None if log is None else path)
-        if log is not None:
-            result = work.result(outcome)
-            log.write_result(result)
-            work.describe(path, result)
+        _conclude(work, trainer, log, outcome)
     except InputError:
         if log is not None and not has_begun:
             log.discard()
@@ -188,6 +184,15 @@ def _take_best(trainer: Trainer, path: Path) -> None:
     if trainer.fabric.is_global_zero and (path / names.BEST_CHECKPOINT).exists():
         student.load_state_dict(load_checkpoint(path / names.BEST_CHECKPOINT)["student"])
     ranks.share(student.state_dict().values())
+
+
+def _conclude(work: Work[Outcome], trainer: Trainer, log: RunLog | None, outcome: Outcome) -> None:
+    """Writes what the run came to; every rank calls it, and rank 0 has a log."""
+    finish_gallery(trainer.task, trainer.pipeline, None if log is None else log.path)
+    if log is not None:
+        result = work.result(outcome)
+        log.write_result(result)
+        work.describe(log.path, result)
 
 
 def trained_parameters(trainer: Trainer) -> int:
