@@ -161,7 +161,10 @@ class _Transform(GeneralizedRCNNTransform):
             resized: tuple[Tensor, Any] = super().resize(image, target)
             return resized
         sides = shape_as_tensor(image)[-2:].double()
-        scale = torch.minimum(self.min_size[-1] / sides.min(), self.max_size / sides.max())
+        # A number through a tensor would be 1 / tensor times the number, which rounds twice; and of
+        # tensors without an axis the exporter makes float32.
+        least, most = (sides.new_tensor([each]) for each in (self.min_size[-1], self.max_size))
+        scale = torch.minimum(least / sides.amin(0, True), most / sides.amax(0, True))
         height, width = (sides * scale).floor().long()
         size: Any = (height, width)  # tensors, which the tracer follows
         shown = functional.interpolate(image[None], size, mode="bilinear", align_corners=False)
