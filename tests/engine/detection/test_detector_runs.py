@@ -60,7 +60,8 @@ def test_a_run_leaves_a_whole_folder(alone):
     assert folder.name == "retinanet_x0_125-timm-test_resnet-base"
     assert {file.name for file in folder.iterdir()} == {
         ".lock", "args.yaml", "environment.json", "summary.csv", "result.json", "tensorboard",
-        "last.ckpt", "best.ckpt", "previous.ckpt", "student.safetensors", "boxes.json", "MODEL_CARD.md",
+        "last.ckpt", "best.ckpt", "previous.ckpt", "student.safetensors", "boxes.json",
+        "MODEL_CARD.md",
     }  # fmt: skip
     rows = rows_of(folder, without=())
     assert list(rows[0]) == [

@@ -88,7 +88,7 @@ def write_detector(detector: Detector, path: Path, kind: Format) -> list[Path]:
 @torch.no_grad()
 def _to_onnx(network: nn.Module, size: int, metadata: Metadata, file: BinaryIO) -> None:
     onnx = import_extra("onnx", "onnx", _MISSING)
-    content = io.BytesIO()
+    content: Any = io.BytesIO()  # which torch takes as well, whatever it declares
     axes = {name: {0: "found"} for name in _OUTPUTS}
     with warnings.catch_warnings():
         # The exporter by TorchScript is deprecated, but torch.export, which the other one is made
@@ -179,7 +179,7 @@ def read_answer(path: Path) -> Answer:
     """
     if path.suffix != ".onnx":
         network = load_detector(path).network.eval()
-        return lambda image: network([image])[0]  # type: ignore[no-any-return]  # a module's call
+        return lambda image: network([image])[0]
     import_extra("onnxruntime", "onnx", _MISSING)
     session = onnx_session(path)
 

@@ -118,15 +118,15 @@ def prove_boxes(
     answer = read_answer(file)
     boxes = same = 0
     difference = 0.0
-    first = None
+    firsts: list[Tensor] = []
     for image in watch(images, images.tries):
-        first = image if first is None else first
+        firsts = firsts or [image]
         expected, found = network([image])[0], answer(image)
         differences = same_boxes(expected, found, max(image.shape[1:]), tolerance)
         boxes += max(len(expected["labels"]), len(found["labels"]))
         same += len(differences)
         difference = max([difference, *differences])
-    steps = [partial(network, [first]), partial(answer, first)]
+    steps = [partial(network, firsts), partial(answer, firsts[0])]
     return BoxProof(
         source=images.source,
         images=len(images),

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mgd.data.loading import EvalBatches, ImageDataset, build_loader
 from mgd.data.splits import Split, Subset, renumbered
-from mgd.engine.loop.pipeline import batches_of, cut_splits, load_data
+from mgd.engine.loop.batches import batches_of
+from mgd.engine.loop.pipeline import cut_splits, load_data
 from mgd.engine.options.config import RunConfig
 from mgd.views import Preprocess, View
 
