@@ -159,6 +159,9 @@ def test_a_run_without_test_images_and_teacher_says_so():
     assert "| `disc` | 50.0 % |\n| `square` | on no image |" in text
     assert "| test |" not in text
     assert "a little too good" in text
+    assert "the detector resizes both sides to 64 px" in text
+    assert "resizes the longer side to 64 px" in card(arch="retinanet/resnet18")
+    assert "mgd compare" not in text  # which is for classifiers
     assert "mgd train-detector -c runs/first/args.yaml" in text
     assert "The mAP of the teacher was not measured." in card(**TAUGHT)
 

@@ -138,12 +138,17 @@ def weights_of(facts: RunFacts, figure: str) -> Iterator[str]:
         )
 
 
-ONE_RUN = (
-    "This is one run. What another seed changes is not in it: train again with other seeds "
-    "(`--seed 1 --experiment NAME-seed1`, ...), and `mgd report` or `mgd compare` of all the "
-    "runs gives mean and spread."
-)
-"""What a card says of the spread."""
+def spread(commands: str) -> str:
+    """Returns what a card says of the spread.
+
+    Args:
+        commands: Those that give it, of several runs.
+    """
+    return (
+        "This is one run. What another seed changes is not in it: train again with other seeds "
+        f"(`--seed 1 --experiment NAME-seed1`, ...), and {commands} of all the runs gives mean "
+        "and spread."
+    )
 
 
 def classes_of(facts: RunFacts, order: str) -> str:

@@ -7,12 +7,12 @@ from mgd.engine.card.facts import Facts
 from mgd.engine.card.loading import with_mgd, without_mgd
 from mgd.engine.card.markdown import block, code
 from mgd.engine.card.sections import (
-    ONE_RUN,
     card_of,
     classes_of,
     front,
     learned,
     number_of,
+    spread,
     weights_of,
 )
 from mgd.runfolder import names
@@ -100,7 +100,7 @@ def _explained(facts: Facts) -> Iterator[str]:
         yield "The accuracy of the teacher was not measured."
     yield (
         "± is the binomial standard error: what chance does to an accuracy on so many images. "
-        f"{ONE_RUN}"
+        f"{spread('`mgd report` or `mgd compare`')}"
     )
 
 

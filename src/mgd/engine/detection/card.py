@@ -9,17 +9,18 @@ from mgd.data.boxes import BoxSplits
 from mgd.engine.card.facts import RunFacts, facts_of_any
 from mgd.engine.card.markdown import block, code
 from mgd.engine.card.sections import (
-    ONE_RUN,
     card_of,
     classes_of,
     front,
     learned,
     number_of,
+    spread,
     weights_of,
 )
 from mgd.engine.detection.detectors import Detectors
 from mgd.engine.detection.precision import Precisions
 from mgd.engine.options.config import RunConfig
+from mgd.models.detector_names import parse_detector
 from mgd.runfolder import RunResult, names
 
 _ONNX = "student.onnx"
@@ -30,7 +31,7 @@ class DetectorFacts(RunFacts):
     """What a model card tells of a detector."""
 
     size: int
-    """Pixels to which it resizes the longer side of an image."""
+    """Pixels to which it resizes an image, as `resized` says."""
     train_boxes: int
     per_class: Mapping[str, tuple[float, ...]]
     """`map` of each class, NaN of one that is on no image: of the student, and of the teacher if
@@ -40,6 +41,11 @@ class DetectorFacts(RunFacts):
     def command(self) -> str:
         """The command that makes such a run."""
         return f"{super().command}-detector"
+
+    @property
+    def resized(self) -> str:
+        """What of an image is resized to `size`."""
+        return "both sides" if parse_detector(self.arch).head == "ssdlite" else "the longer side"
 
 
 def detector_facts_of(
@@ -136,7 +142,7 @@ def _explained(facts: DetectorFacts) -> Iterator[str]:
         yield "The test images chose nothing."
     if facts.teacher and facts.result.teacher_map is None:
         yield "The mAP of the teacher was not measured."
-    yield ONE_RUN
+    yield spread("`mgd report`")
 
 
 def _use(facts: DetectorFacts) -> Iterator[str]:
@@ -146,14 +152,15 @@ def _use(facts: DetectorFacts) -> Iterator[str]:
     )
     yield block("python", with_mgd(facts))
     yield (
-        f"`{_ONNX}`, which this command writes, needs neither this package nor PyTorch. It is "
-        "one program from the image to the boxes:"
+        f"This command writes `{_ONNX}`, a program from the image to the boxes that needs neither "
+        "this package nor PyTorch. Where the images of the run are at hand, leave out "
+        "`--no-proof`: the program is then compared with PyTorch on them."
     )
     yield block("bash", f"mgd export {names.STUDENT} -o {_ONNX} --no-proof")
     yield block("python", with_onnx(facts))
     yield (
         "**Preprocessing**: none. Both take red, green and blue from 0 to 1, of any size; the "
-        f"detector resizes the longer side to {facts.size} px and normalises the colours itself. "
+        f"detector resizes {facts.resized} to {facts.size} px and normalises the colours itself. "
         "The boxes are in pixels of the image that was given."
     )
 
