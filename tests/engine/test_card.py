@@ -17,7 +17,8 @@ import mgd
 from mgd.cli.parser import RunParser
 from mgd.engine.card.facts import Facts, base_model
 from mgd.engine.card.loading import with_mgd, without_mgd
-from mgd.engine.card.text import again, card_text
+from mgd.engine.card.sections import again
+from mgd.engine.card.text import card_text
 from mgd.engine.loop.checkpoint import save_weights
 from mgd.engine.loop.trainer import Trainer
 from mgd.engine.options.config import RunConfig

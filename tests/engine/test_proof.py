@@ -29,6 +29,7 @@ def proof(**values):
             "scale": 2.0,
             "agreeing": 6,
             "networks": (),
+            "right": (),
             **values,
         }
     )
@@ -115,7 +116,7 @@ def test_two_files_are_measured_beside_the_network(tmp_path):
     assert (found.images, found.labelled, found.agreement) == (70, 70, 1.0)
     expected = network(torch.cat(list(images)))
     right = int((expected.argmax(1) == torch.tensor(images.split.labels)).sum())
-    assert [each.right for each in found.networks] == [right] * 3
+    assert found.right == (right,) * 3
     assert found.scale == pytest.approx(float(expected.abs().max()), rel=1e-5)
     assert {each.latency.median for each in found.networks} == {1000.0}
     assert found.networks[0].file_bytes == source.stat().st_size

@@ -86,26 +86,26 @@ def _anchors(size: int, scales: Sequence[float]) -> AnchorGenerator:
     return AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5)
 
 
-def _retinanet(stages: _Stages, channels: int, num_classes: int, size: int) -> nn.Module:
+def _retinanet(stages: _Stages, channels: int, num_classes: int, size: int) -> Any:
     pyramid = Pyramid(stages((8, 16, 32)), channels, LastLevelP6P7(channels, channels))
     anchors = _anchors(size, (1.0, 2 ** (1 / 3), 2 ** (2 / 3)))
     return RetinaNet(pyramid, num_classes, anchor_generator=anchors, **_sizes(size))
 
 
-def _fcos(stages: _Stages, channels: int, num_classes: int, size: int) -> nn.Module:
+def _fcos(stages: _Stages, channels: int, num_classes: int, size: int) -> Any:
     # Its head normalises in 32 groups, which need two values each, also at a level of 1 x 1.
     channels = 32 * max(2, round(channels / 32))
     pyramid = Pyramid(stages((8, 16, 32)), channels, LastLevelP6P7(channels, channels))
     return FCOS(pyramid, num_classes, **_sizes(size))
 
 
-def _fasterrcnn(stages: _Stages, channels: int, num_classes: int, size: int) -> nn.Module:
+def _fasterrcnn(stages: _Stages, channels: int, num_classes: int, size: int) -> Any:
     pyramid = Pyramid(stages((4, 8, 16, 32)), channels, LastLevelMaxPool())
     anchors = _anchors(size, (1.0,))
     return FasterRCNN(pyramid, num_classes, rpn_anchor_generator=anchors, **_sizes(size))
 
 
-def _ssdlite(stages: _Stages, channels: int, num_classes: int, size: int) -> nn.Module:
+def _ssdlite(stages: _Stages, channels: int, num_classes: int, size: int) -> Any:
     backbone = _Coarser(stages((16, 32)), 2 * channels)
     generator = DefaultBoxGenerator(
         [[2, 3]] * len(backbone.channels), min_ratio=0.2, max_ratio=0.95

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mgd.errors import InputError
+from mgd.models.detector_names import is_detector
 from mgd.models.metadata import KEY, PT2_FILE, Metadata
 
 Format = Literal["safetensors", "pth", "pt2", "onnx"]
@@ -86,6 +87,11 @@ def read_exported(path: str | Path) -> tuple[nn.Module, Metadata | None]:
         run, text = _read_pt2(path)
         number = sum(parameter.numel() for parameter in run.parameters())
     metadata = Metadata.from_json(text, str(path)) if text else None
+    if metadata is not None and is_detector(metadata.arch):
+        raise InputError(
+            f"'{path}' is an exported detector, which takes one image and returns boxes; run it "
+            "with ONNX Runtime, or give the run folder or weights that it was written from"
+        )
     return ExportedNetwork(run, str(path), number), metadata
 
 
@@ -114,18 +120,7 @@ def _without_its_tracebacks() -> Iterator[None]:
 
 
 def _read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise _onnx_is_missing(error) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()  # as many as other networks have
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own errors have no common base class
-        raise InputError(
-            f"'{path}' is damaged or no .onnx file ({reason_of(error)}); export it again"
-        ) from error
+    session = onnx_session(path)
     name = session.get_inputs()[0].name
 
     def run(images: Tensor) -> Tensor:
@@ -134,12 +129,36 @@ def _read_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], str]:
     return run, session.get_modelmeta().custom_metadata_map.get(KEY, "")
 
 
+def onnx_session(path: Path) -> Any:
+    """Returns a session of ONNX Runtime on the CPU, with as many threads as torch has.
+
+    Args:
+        path: An ONNX file.
+
+    Raises:
+        InputError: If the file is damaged, or the package is missing.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise onnx_is_missing(error) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # as many as other networks have
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own errors have no common base class
+        raise InputError(
+            f"'{path}' is damaged or no .onnx file ({reason_of(error)}); export it again"
+        ) from error
+
+
 def reason_of(error: Exception) -> str:
     """Returns an error's text as one line that is not too long; its kind where it has none."""
     return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …")
 
 
-def _onnx_is_missing(error: ImportError) -> InputError:
+def onnx_is_missing(error: ImportError) -> InputError:
+    """Returns the error that tells which package ONNX files need."""
     return InputError(
         f"ONNX files need more packages ({error}); pip install "
         "'matching-guided-distillation[onnx]', or use the format pt2"
@@ -185,7 +204,7 @@ def to_onnx(network: nn.Module, metadata: Metadata, file: BinaryIO) -> None:
             verbose=False,
         )
     except ImportError as error:
-        raise _onnx_is_missing(error) from error
+        raise onnx_is_missing(error) from error
     model = program.model_proto
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, metadata.to_json()

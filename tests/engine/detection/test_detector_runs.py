@@ -61,6 +61,7 @@ def test_a_run_leaves_a_whole_folder(alone):
     assert {file.name for file in folder.iterdir()} == {
         ".lock", "args.yaml", "environment.json", "summary.csv", "result.json", "tensorboard",
         "last.ckpt", "best.ckpt", "previous.ckpt", "student.safetensors", "boxes.json",
+        "MODEL_CARD.md",
     }  # fmt: skip
     rows = rows_of(folder, without=())
     assert list(rows[0]) == [
@@ -207,8 +208,8 @@ def test_the_commands(shapes_folder, teacher, tmp_path, monkeypatch, capsys):
     one, other = load_file("mine.safetensors"), load_file("runs/mine/student.safetensors")
     assert checksum(one) == checksum(other)
     capsys.readouterr()
-    assert main(["export", "runs/mine", "--format", "onnx"]) == 2
-    assert "cannot be written as onnx" in capsys.readouterr().err
+    assert main(["export", "runs/mine", "--format", "pt2"]) == 2
+    assert "cannot be written as pt2" in capsys.readouterr().err
     assert main(["predict", str(shapes_folder / "JPEGImages"), "--model", "runs/mine"]) == 2
     assert "is a detector" in capsys.readouterr().err
     assert main(["train-detector", str(shapes_folder), "--distiller", "mgd", *small]) == 2

@@ -1,9 +1,9 @@
 """Facts: what a model card says of a run, from its options, its data and its networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from mgd.data.splits import Splits
 from mgd.engine.options.config import RunConfig
@@ -22,19 +22,15 @@ _ASIDE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What a model card tells."""
+class RunFacts:
+    """What a model card tells of any run."""
 
     folder: Path
     arch: str
-    pruned: bool
-    """Whether it has fewer channels than its library gives it."""
-    view: View
     classes: tuple[str, ...]
     data: str
     """Name of the folder of images."""
     train_images: int
-    unlabelled_images: int
     valid_images: int
     test_images: int
     """0 where no images are left that chose nothing."""
@@ -58,6 +54,21 @@ class Facts:
     changes: tuple[OptionsChange, ...]
     """Where the run was resumed with other options."""
 
+    @property
+    def command(self) -> str:
+        """The command that makes such a run."""
+        return "distill" if self.teacher else "train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts(RunFacts):
+    """What a model card tells of a classifier."""
+
+    pruned: bool
+    """Whether it has fewer channels than its library gives it."""
+    view: View
+    unlabelled_images: int
+
 
 def facts_of(
     folder: Path, config: RunConfig, splits: Splits, classifiers: Classifiers, result: RunResult
@@ -71,32 +82,85 @@ def facts_of(
         classifiers: Its networks.
         result: What it came to.
     """
-    # Whether it was added may depend on the number of labels, so what was recorded tells it.
-    has_logit_loss = any("loss_kd" in record.losses for record in read_epochs(folder))
-    distillation, teacher, student = config.distillation, classifiers.teacher, classifiers.student
+    student = classifiers.student
     return Facts(
-        folder=folder,
-        arch=student.name,
+        **facts_of_any(folder, config, splits, student, classifiers.teacher, result),
+        base_model=base_model(config, student.network),
+        classes=classifiers.classes,
         pruned=student.pruned,
         view=student.view,
-        classes=classifiers.classes,
-        data=PurePath(config.data.data).name or config.data.data,
-        train_images=len(splits.train),
         unlabelled_images=len(splits.unlabelled) if splits.unlabelled is not None else 0,
-        valid_images=len(splits.valid),
-        test_images=len(splits.test) if splits.test is not None else 0,
-        start=_short(student.weights),
-        base_model=base_model(config, student.network),
-        method=distillation.distiller,
-        reducer=distillation.mgd_reducer,
-        logit_loss=distillation.kd if has_logit_loss else "",
-        teacher=teacher.name if teacher is not None else "",
-        teacher_weights=_short(teacher.weights) if teacher is not None else "",
-        keeps_last=config.schedule.keep_epoch == "last",
-        result=result,
-        options=_options(config),
-        changes=tuple(read_changes(folder)),
     )
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A network of a run."""
+
+    @property
+    def name(self) -> str:
+        """As in its option."""
+
+    @property
+    def weights(self) -> str:
+        """Where its weights come from."""
+
+
+@runtime_checkable
+class Images(Protocol):
+    """The images of a run."""
+
+    @property
+    def train(self) -> Sized:
+        """Those with labels to train on."""
+
+    @property
+    def valid(self) -> Sized:
+        """Those that choose the epoch."""
+
+    @property
+    def test(self) -> Sized | None:
+        """Those that choose nothing."""
+
+
+def facts_of_any(
+    folder: Path,
+    config: RunConfig,
+    images: Images,
+    student: Network,
+    teacher: Network | None,
+    result: RunResult,
+) -> dict[str, Any]:
+    """Returns the values of `RunFacts` that do not depend on what the networks find.
+
+    Args:
+        folder: Of the run.
+        config: Its options.
+        images: Its images.
+        student, teacher: Its networks.
+        result: What it came to.
+    """
+    # Whether it was added may depend on the number of labels, so what was recorded tells it.
+    has_logit_loss = any("loss_kd" in record.losses for record in read_epochs(folder))
+    distillation = config.distillation
+    return {
+        "folder": folder,
+        "arch": student.name,
+        "data": PurePath(config.data.data).name or config.data.data,
+        "train_images": len(images.train),
+        "valid_images": len(images.valid),
+        "test_images": len(images.test) if images.test is not None else 0,
+        "start": _short(student.weights),
+        "method": distillation.distiller,
+        "reducer": distillation.mgd_reducer,
+        "logit_loss": distillation.kd if has_logit_loss else "",
+        "teacher": teacher.name if teacher is not None else "",
+        "teacher_weights": _short(teacher.weights) if teacher is not None else "",
+        "keeps_last": config.schedule.keep_epoch == "last",
+        "result": result,
+        "options": _options(config),
+        "changes": tuple(read_changes(folder)),
+    }
 
 
 def _short(weights: str) -> str:

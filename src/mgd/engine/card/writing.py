@@ -6,7 +6,8 @@ from pathlib import Path
 from mgd.data.splits import Splits
 from mgd.engine.card.facts import facts_of
 from mgd.engine.card.markdown import block, code
-from mgd.engine.card.text import LIBRARY, card_text
+from mgd.engine.card.sections import LIBRARY
+from mgd.engine.card.text import card_text
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.runfolder import RunResult, names, write_whole
@@ -20,7 +21,15 @@ def write_card(
     Raises:
         RunError: If it cannot be written.
     """
-    text = card_text(facts_of(folder, config, splits, classifiers, result))
+    write_text(folder, card_text(facts_of(folder, config, splits, classifiers, result)))
+
+
+def write_text(folder: Path, text: str) -> None:
+    """Writes the text of a card into a run folder.
+
+    Raises:
+        RunError: If it cannot be written.
+    """
     write_whole(folder / names.CARD, lambda file: file.write(text.encode()))
 
 

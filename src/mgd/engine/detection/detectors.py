@@ -50,8 +50,8 @@ class Detector:
     @property
     def metadata(self) -> Metadata:
         """What is kept with its weights."""
-        crop = "squash" if parse_detector(self.name).head == "ssdlite" else "border"
-        view = View(size=self.size, crop=crop, crop_pct=1.0)
+        is_fixed = parse_detector(self.name).head == "ssdlite"
+        view = View(size=self.size, crop="squash" if is_fixed else "border", crop_pct=1.0)
         return Metadata(arch=self.name, classes=self.classes, view=view)
 
 

@@ -12,7 +12,9 @@ from lightning_fabric import Fabric
 
 from mgd.data.boxes import BoxSplits
 from mgd.data.boxes_by_place import load_boxes
+from mgd.engine.card.writing import write_text
 from mgd.engine.detection.building import build_detector_task
+from mgd.engine.detection.card import detector_card_text, detector_facts_of
 from mgd.engine.detection.detectors import (
     Detector,
     Detectors,
@@ -151,6 +153,7 @@ class DetectorWork(Work[DetectorOutcome]):
             watch = self.reporter.watch("measuring the teacher")
             answering = detectors.answering_teacher
             teacher = self.pipeline.score(answering, part, watch=watch, keep=True)
+        self.found = {"student": student, **({"teacher": teacher} if teacher else {})}
         if self.fabric.is_global_zero:
             keep_pictures(
                 folder, self.pipeline.part(part), detectors.student.classes, student, teacher
@@ -186,6 +189,13 @@ class DetectorWork(Work[DetectorOutcome]):
             stopped_after=outcome.stopped_after,
             seconds=round(outcome.seconds, 2),
         )
+
+    def describe(self, folder: Path, result: RunResult) -> None:
+        """Writes the model card."""
+        facts = detector_facts_of(
+            folder, self.config, self.splits, self.detectors, self.found, result
+        )
+        write_text(folder, detector_card_text(facts))
 
 
 def opening_lines(data: str, splits: BoxSplits, detectors: Detectors) -> Iterator[str]:

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mgd.data.loading import EvalBatches, ImageDataset, build_loader
 from mgd.data.splits import Split, Subset, renumbered
-from mgd.engine.loop.pipeline import batches_of, cut_splits, load_data
+from mgd.engine.loop.batches import batches_of
+from mgd.engine.loop.pipeline import cut_splits, load_data
 from mgd.engine.options.config import RunConfig
 from mgd.views import Preprocess, View
 
@@ -62,13 +63,28 @@ def images_of(
     numbers = [known.index(name) if name in known else -1 for name in splits.classes] + [-1]
 
     def some(split: Split, number: int) -> Images:
-        # Files are sorted by class, so that the first of them would be of one class.
-        batches = EvalBatches(len(split), number, seed=config.schedule.seed) if number else ()
-        chosen = next(iter(batches), [])
-        indices = [index for _, index in chosen]
+        indices = chosen(len(split), number, config.schedule.seed)
         return Images(config.data.data, renumbered(Subset(split, indices), numbers), view)
 
     # Without labels, `test` is the only part that has some.
     has_labels = config.data.label_free and splits.test is not None
     held = splits.test if has_labels and splits.test is not None else splits.valid
     return some(held, valid), some(splits.trained_on, train)
+
+
+def chosen(length: int, number: int, seed: int) -> list[int]:
+    """Returns random numbers of images, always the same.
+
+    Files are sorted by class, so that the first of them would be of one class.
+
+    Args:
+        length: How many images there are.
+        number: How many to choose, at most.
+        seed: Of the choice.
+
+    Example:
+        >>> sorted(chosen(3, 5, seed=0)), chosen(3, 0, seed=0)
+        ([0, 1, 2], [])
+    """
+    batches = EvalBatches(length, number, seed=seed) if number else ()
+    return [index for _, index in next(iter(batches), [])]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,10 @@ _ROUNDS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a network showed in one runtime."""
+    """What a network costs in one runtime."""
 
     file: Path
     runtime: str
-    right: int
-    """Images whose answer is their label."""
     latency: Latency
     """Of one image."""
     file_bytes: int
@@ -52,6 +50,8 @@ class Proof:
     """Images with the same answer."""
     networks: tuple[Measured, ...]
     """The one in PyTorch first, the file last."""
+    right: tuple[int, ...]
+    """Images whose answer is their label, of each network."""
 
     @property
     def relative(self) -> float:
@@ -100,7 +100,6 @@ def prove(
             "train it again, or write it as it is with --no-proof"
         )
     steps = [partial(each, one) for each in networks]
-    seconds = time_side_by_side(steps, _ROUNDS, clock)
     labels = torch.tensor(images.split.labels)
     answers = [logits.argmax(1) for logits in (expected, *others)]
     return Proof(
@@ -110,16 +109,29 @@ def prove(
         difference=float((others[-1] - expected).abs().max()),
         scale=float(expected.abs().max()),
         agreeing=int((answers[-1] == answers[0]).sum()),
-        networks=tuple(
-            Measured(
-                file=file,
-                runtime=_RUNTIMES.get(file.suffix, "PyTorch"),
-                right=int((answer == labels).sum()),
-                latency=latency_of(1, times),
-                file_bytes=file.stat().st_size,
-            )
-            for file, answer, times in zip((source, *files), answers, seconds, strict=True)
-        ),
+        networks=measured_side_by_side((source, *files), steps, clock),
+        right=tuple(int((answer == labels).sum()) for answer in answers),
+    )
+
+
+def measured_side_by_side(
+    files: Sequence[Path], steps: Sequence[Callable[[], object]], clock: Clock
+) -> tuple[Measured, ...]:
+    """Measures what networks cost.
+
+    Args:
+        files: Of each network.
+        steps: Run each network on one image.
+        clock: Returns the time in seconds.
+    """
+    return tuple(
+        Measured(
+            file=file,
+            runtime=_RUNTIMES.get(file.suffix, "PyTorch"),
+            latency=latency_of(1, times),
+            file_bytes=file.stat().st_size,
+        )
+        for file, times in zip(files, time_side_by_side(steps, _ROUNDS, clock), strict=True)
     )
 
 

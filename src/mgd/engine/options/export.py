@@ -23,7 +23,7 @@ class ExportConfig(Group):
     tolerance: float = option(
         1e-4,
         "largest difference of the logits up to which the file is kept, as a share of the largest "
-        "logit",
+        "logit; of a detector, of scores, and of corners as a share of the longer side",
         least=0,
     )
     no_proof: bool = option(False, "keep the file without running it")
