@@ -21,7 +21,8 @@ def load_boxes(source: str | Path, bit_depth: BitDepth = "auto") -> BoxSplits:
     """
     root = Path(source)
     if not root.is_dir():
-        raise InputError(f"data folder '{root}' does not exist; give {_NEEDED}")
+        fault = "is a file" if root.exists() else "does not exist"
+        raise InputError(f"data folder '{root}' {fault}; give {_NEEDED}")
     if is_voc(root):
         splits = load_voc(root, bit_depth)
     elif coco_files(root):
