@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 Target = dict[str, Tensor]
 """`boxes` (N, 4) float32, left, top, right and bottom in pixels; `labels` (N,), from 1 on; and
 `crowd` (N,), bool."""
+Known = TypeVar("Known")
+"""What is known of an image: a `Target`, or a label."""
 _ROUNDING = 1.0
 """Pixels by which a box may lie outside its image, as rounding makes it; it is then cut."""
 _LEAST = 1.0
@@ -160,9 +163,7 @@ def _of_each_box(target: Target) -> tuple[Tensor, ...]:
     return target["labels"], target["crowd"]
 
 
-def as_lists(
-    examples: Sequence[tuple[Tensor, Target]],
-) -> tuple[list[Tensor], list[Target]]:
+def as_lists(examples: Sequence[tuple[Tensor, Known]]) -> tuple[list[Tensor], list[Known]]:
     """Joins examples to a batch of lists, since the images have sizes of their own."""
     images, targets = zip(*examples, strict=True)
     return list(images), list(targets)
