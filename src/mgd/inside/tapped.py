@@ -1,7 +1,9 @@
 """A tapped model runs a network and collects what its taps read."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -61,11 +63,16 @@ class TappedModel(nn.Module):
                 else module.register_forward_hook
             )
             self._handles.append(install(hook))
+        self._ends_early = False
+        around = _around(tap.path for tap in self.taps)
+        if self._resizes and around:
+            module = find_module(network, around)
+            self._handles.append(module.register_forward_hook(_End(self._frames)))
 
     def __reduce__(self) -> tuple[type["TappedModel"], tuple[Any, ...], dict[str, Any]]:
         # A copy installs hooks of its own in its own copy of the network, and knows as well which
         # modules were in-place.
-        state = {"_out_of_place": self._out_of_place}
+        state = {"_out_of_place": self._out_of_place, "_ends_early": self._ends_early}
         return TappedModel, (self.network, self.taps), state
 
     def forward(self, images: Images, *more: Any) -> tuple[tuple[Tensor, ...], Any]:
@@ -83,6 +90,28 @@ class TappedModel(nn.Module):
         """
         frame: Frame = {}
         output = self._run(frame, images, *more)
+        return self.features(images, frame), output
+
+    def read(self, images: Images) -> tuple[tuple[Tensor, ...], Any]:
+        """Runs the network as far as the features need it.
+
+        A detector is run only as far as the module that all taps lie in, such as its backbone: the
+        heads behind it, and the sorting of their boxes, take longer than the backbone itself. That
+        is so after `check`, where that module was called once.
+
+        Args:
+            images: As the network takes them.
+
+        Returns:
+            The features of each tap, (B, C, H, W) each, and the network's own output; `None` where
+            it did not come to one.
+
+        Raises:
+            TapError: If a tap does not fire or reads no tensor.
+        """
+        frame, output = _FeaturesFrame() if self._ends_early else Frame(), None
+        with suppress(_HasReadError):
+            output = self._run(frame, images)
         return self.features(images, frame), output
 
     def features(self, images: Images, frame: Frame) -> tuple[Tensor, ...]:
@@ -159,6 +188,7 @@ class TappedModel(nn.Module):
             for handle in handles:
                 handle.remove()
             given.restore()
+        self._ends_early = frame.ends == 1
         if self._out_of_place:
             self._check_output(images, output)
             given.restore()
@@ -213,12 +243,35 @@ class _Hook:
             frame[self.number] = first_argument if output is None else output
 
 
+class _End(_Hook):
+    """Knows when the module that all taps lie in has returned, behind which they read nothing."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
+        frame = self.frames.get(_frame_key())
+        if isinstance(frame, _FeaturesFrame):
+            raise _HasReadError
+        if isinstance(frame, _CountingFrame):
+            frame.ends += 1
+
+
+class _HasReadError(Exception):
+    """Ends a forward of which only the features are needed."""
+
+
+class _FeaturesFrame(Frame):
+    """A frame of a forward whose output nobody needs."""
+
+
 class _CountingFrame(Frame):
-    """A frame that notes how often each tensor had been written to when its tap read it."""
+    """A frame that notes how often each tensor had been written to when its tap read it.
+
+    It counts how often the module that all taps lie in has returned, too.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.writes: dict[int, int] = {}
+        self.ends = 0
 
     def __setitem__(self, number: int, tensor: Any) -> None:
         super().__setitem__(number, tensor)
@@ -229,6 +282,13 @@ def _frame_key() -> int:
     # DataParallel runs replicas, which share their hooks, in threads of one process. A compiled
     # forward has one thread, and its tracer cannot ask for it.
     return 0 if torch.compiler.is_compiling() else threading.get_ident()
+
+
+def _around(paths: Iterable[str]) -> str:
+    """Returns the path of the innermost module that all of them lie in; empty for the network."""
+    parents = [path.split(".")[:-1] for path in paths]
+    shared = takewhile(lambda names: len(set(names)) == 1, zip(*parents, strict=False))
+    return ".".join(names[0] for names in shared)
 
 
 def _storage(value: Any) -> int | None:

@@ -11,12 +11,13 @@ from mgd.engine.detection.detectors import Detectors
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.distillation import Images, TaughtTask
 from mgd.engine.tasks.task import Losses, Task
+from mgd.inside import Canvas
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled
 from mgd.models import Metadata
 
-Weights = Callable[[Sequence[Target]], object]
-"""Gives the weights over positions for the boxes of a batch, as `Distiller.guide` takes them."""
+Weights = Callable[[Sequence[Target], Canvas], object]
+"""Gives the weights over positions, as `Distiller.guide` takes them, for the boxes of a batch."""
 
 
 class DetectorTask(Task):
@@ -126,7 +127,9 @@ class DetectorDistillationTask(DetectorTask, TaughtTask):
         seen: Sequence[Key] = (),
     ) -> Losses:
         """Returns the losses of the detector and the teacher's terms; see `Task.losses`."""
-        weights = self._weights(targets) if self._weights is not None else None
+        weights = None
+        if self._weights is not None:
+            weights = self._weights(targets, self.distiller.canvas(images))
         guidance = self._guidance(images, seen, weights)
         distilled: Distilled = self._learner(images, None, guidance, targets)
         return None, {**self._own_terms(distilled.output, len(images)), **distilled.terms}
