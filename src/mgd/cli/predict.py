@@ -30,10 +30,10 @@ _EXAMPLE = """example:
 
 
 def predict(arguments: Sequence[str]) -> None:
-    """Names the most likely classes of images, or finds the boxes on them if it is a detector's.
+    """Names the most likely classes of images, or finds boxes with a detector.
 
-    A class has its probability. A box has its class, its score, and its left, top, right and
-    bottom edge in pixels.
+    A class has its probability. A box has its class, its score, and its left,
+    top, right and bottom edge in pixels.
     """
     parser = Parser(
         prog="mgd predict",
