@@ -86,7 +86,7 @@ def predict(arguments: Sequence[str]) -> None:
 def _answers(given: argparse.Namespace, data: DataConfig) -> Answers[Any]:
     """Runs what the file is of, a detector or a network that names classes."""
     files = find_images(given.images)
-    shared = {
+    shared: dict[str, Any] = {
         "batch_size": data.batch_size,
         "workers": data.workers,
         "bit_depth": data.bit_depth,

@@ -15,7 +15,7 @@ from mgd.engine.predict import Prediction
 
 _LEAST = 40
 """Columns that the answers need beside the name of their image."""
-Answer = TypeVar("Answer", Prediction, Finding)
+Answer = TypeVar("Answer", bound=Prediction | Finding)
 
 
 class Answers(ABC, Generic[Answer]):

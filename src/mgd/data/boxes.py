@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -169,16 +169,17 @@ def as_lists(examples: Sequence[tuple[Tensor, Known]]) -> tuple[list[Tensor], li
     return list(images), list(targets)
 
 
-def checked_size(width: float, height: float, where: str) -> tuple[int, int]:
+def checked_size(size: Iterable[float], where: str) -> tuple[int, int]:
     """Returns the width and height of an image, of which an annotation says anything.
 
     Args:
-        width, height: In pixels.
+        size: Width and height, in pixels.
         where: File and number of the image, for an error.
 
     Raises:
         InputError: For a size that no image has.
     """
+    width, height = size
     if not all(each >= 1 and float(each).is_integer() for each in (width, height)):  # also of NaN
         raise InputError(
             f"{where}: the size of the image is {width:g} x {height:g} px, and needed are whole "

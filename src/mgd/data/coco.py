@@ -149,7 +149,7 @@ class _Part:
         for number, (key, entry) in enumerate(self._images.items(), start=1):
             where = f"'{self.path}' image {number}"
             sides = (self._number(entry, side, where) for side in ("width", "height"))
-            size = checked_size(*sides, where)
+            size = checked_size(sides, where)
             boxes = tuple(
                 self._box(each, classes, size, f"'{self.path}' annotation {place}")
                 for place, each in self._boxes.get(key, ())

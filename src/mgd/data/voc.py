@@ -124,7 +124,7 @@ def _class(entry: ElementTree.Element, where: str) -> str:
 def _image(root: Path, name: str, tree: ElementTree.Element, classes: Sequence[str]) -> BoxedImage:
     where = f"'{_annotation(root, name)}'"
     sides = (_pixels(tree, f"size/{side}", where) for side in ("width", "height"))
-    size = checked_size(*sides, where)
+    size = checked_size(sides, where)
     boxes = tuple(_box(entry, classes, size, place) for place, entry in _objects(root, name, tree))
     return BoxedImage(_file(root, name, tree.findtext("filename") or ""), *size, boxes)
 

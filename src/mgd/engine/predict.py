@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mgd.data.decode import BitDepth
 from mgd.data.folder import FolderSplit
 from mgd.data.loading import EvalBatches, ImageDataset, build_loader
-from mgd.engine.loop.pipeline import batches_of
+from mgd.engine.loop.batches import batches_of
 from mgd.engine.loop.workers import telling_of_dead_workers
 from mgd.engine.tasks.trained import file_of, load_trained
 from mgd.errors import InputError
