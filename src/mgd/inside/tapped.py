@@ -1,6 +1,5 @@
 """A tapped model runs a network and collects what its taps read."""
 
-import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import takewhile
@@ -12,13 +11,19 @@ from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import TapError
 from mgd.inside.canvas import Images, canvas_of, find_transform
+from mgd.inside.frames import (
+    CountingFrame,
+    EndHook,
+    FeaturesFrame,
+    Frame,
+    HasReadError,
+    ReadingHook,
+    frame_key,
+)
 from mgd.inside.inplace import OutOfPlaceModules, in_place_modules, times_written
 from mgd.inside.modes import Buffers
 from mgd.inside.outputs import have_same_values
 from mgd.inside.tap import Tap, find_module
-
-Frame = dict[int, Any]
-"""What each tap read in one forward, by the tap's number: a tensor, if the tap is well placed."""
 
 
 class TappedModel(nn.Module):
@@ -56,7 +61,7 @@ class TappedModel(nn.Module):
         self._handles: list[RemovableHandle] = []
         for number, tap in enumerate(self.taps):
             module = find_module(network, tap.path)
-            hook = _Hook(self._frames, number)
+            hook = ReadingHook(self._frames, number)
             install = (
                 module.register_forward_pre_hook
                 if tap.side == "input"
@@ -67,7 +72,7 @@ class TappedModel(nn.Module):
         around = _around(tap.path for tap in self.taps)
         if self._resizes and around:
             module = find_module(network, around)
-            self._handles.append(module.register_forward_hook(_End(self._frames)))
+            self._handles.append(module.register_forward_hook(EndHook(self._frames)))
 
     def __reduce__(self) -> tuple[type["TappedModel"], tuple[Any, ...], dict[str, Any]]:
         # A copy installs hooks of its own in its own copy of the network, and knows as well which
@@ -109,8 +114,8 @@ class TappedModel(nn.Module):
         Raises:
             TapError: If a tap does not fire or reads no tensor.
         """
-        frame, output = _FeaturesFrame() if self._ends_early else Frame(), None
-        with suppress(_HasReadError):
+        frame, output = FeaturesFrame() if self._ends_early else Frame(), None
+        with suppress(HasReadError):
             output = self._run(frame, images)
         return self.features(images, frame), output
 
@@ -139,14 +144,14 @@ class TappedModel(nn.Module):
             Whether reading started; it did not in a forward of this object, which reads already.
         """
         frame: Frame = {}
-        return self._frames.setdefault(_frame_key(), frame) is frame
+        return self._frames.setdefault(frame_key(), frame) is frame
 
     def stop_reading(self) -> Frame:
         """Returns what the taps have read since `start_reading`."""
-        return self._frames.pop(_frame_key())
+        return self._frames.pop(frame_key())
 
     def _run(self, frame: Frame, *given: Any) -> Any:
-        key = _frame_key()
+        key = frame_key()
         self._frames[key] = frame
         try:
             return self.network(*given)
@@ -170,7 +175,7 @@ class TappedModel(nn.Module):
             TapError: If something other than such a module overwrites a tap, if the network
                 computes something else without the overwriting, or if a tap does not fire.
         """
-        frame = _CountingFrame()
+        frame = CountingFrame()
 
         def spare_tapped_input(module: nn.Module, args: tuple[Any, ...]) -> None:
             tapped = {_storage(tensor) for tensor in frame.values()}
@@ -220,68 +225,6 @@ class TappedModel(nn.Module):
             handle.remove()
         self._handles = []
         self._out_of_place.restore()
-
-
-class _Hook:
-    """Puts one tap's tensor into the frame of the forward that runs in this thread.
-
-    Outside such a forward it does nothing, so the user's own calls hold no memory. A copy of the
-    network, deep or pickled, gets a hook that never does anything.
-    """
-
-    def __init__(self, frames: dict[int, Frame] | None = None, number: int = 0):
-        self.frames = frames if frames is not None else {}
-        self.number = number
-
-    def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
-        return _Hook, ()
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
-        frame = self.frames.get(_frame_key())
-        if frame is not None:
-            first_argument = args[0] if args else None
-            frame[self.number] = first_argument if output is None else output
-
-
-class _End(_Hook):
-    """Knows when the module that all taps lie in has returned, behind which they read nothing."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
-        frame = self.frames.get(_frame_key())
-        if isinstance(frame, _FeaturesFrame):
-            raise _HasReadError
-        if isinstance(frame, _CountingFrame):
-            frame.ends += 1
-
-
-class _HasReadError(Exception):
-    """Ends a forward of which only the features are needed."""
-
-
-class _FeaturesFrame(Frame):
-    """A frame of a forward whose output nobody needs."""
-
-
-class _CountingFrame(Frame):
-    """A frame that notes how often each tensor had been written to when its tap read it.
-
-    It counts how often the module that all taps lie in has returned, too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: dict[int, int] = {}
-        self.ends = 0
-
-    def __setitem__(self, number: int, tensor: Any) -> None:
-        super().__setitem__(number, tensor)
-        self.writes[number] = times_written(tensor) if isinstance(tensor, Tensor) else 0
-
-
-def _frame_key() -> int:
-    # DataParallel runs replicas, which share their hooks, in threads of one process. A compiled
-    # forward has one thread, and its tracer cannot ask for it.
-    return 0 if torch.compiler.is_compiling() else threading.get_ident()
 
 
 def _around(paths: Iterable[str]) -> str:
