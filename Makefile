@@ -60,7 +60,7 @@ evidence: $(INSTALLED)
 	    $(if $(BCCD),--bccd $(BCCD)) $(if $(AGAIN),--again)
 
 bench: $(INSTALLED)
-	for name in step adapter flags matching online loader epoch views views_kept tables; do \
+	for name in step adapter detector_step flags matching online loader epoch views views_kept tables; do \
 	    $(BIN)/python -W ignore -m benchmarks.$$name || exit 1; done
 
 # The page of all options, then the site, in site/: open site/index.html. Material's advertisement of

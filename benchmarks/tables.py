@@ -30,6 +30,7 @@ SPEED = RESULTS.parent.parent / "docs" / "speed.md"
 TITLES = {
     "step": "A training step over the floor",
     "adapter": "A training step with an adapter",
+    "detector_step": "A detector's training step over both floors",
     "flags": "Cheaper networks",
     "matching": "Tracking and solving",
     "online": "Online tracking compared with a pass",
@@ -70,6 +71,16 @@ def adapter(found: Any) -> str:
     header = ["pair", "rounds", f"s: floor / {' / '.join(names)}"]
     header += [f"{name} / floor" for name in names]
     return f"{found['setting']}.\n\n" + table(header, rows)
+
+
+def detector_step(found: Any) -> str:
+    """One row per step."""
+    ratios = {name: over for name, over in found.items() if name.startswith("over ")}
+    rows = [
+        [name, seconds, *(over.get(name, "-") for over in ratios.values())]
+        for name, seconds in found["seconds"].items()
+    ]
+    return f"{found['setting']}.\n\n" + table(["step", "s", *ratios], rows)
 
 
 def flags(found: Any) -> str:
@@ -153,7 +164,7 @@ def epoch(found: Any) -> str:
 def page(results: dict[str, Any]) -> str:
     """Returns the whole page."""
     parts = [HEAD]
-    for write in (step, adapter, flags, matching, online, loader, epoch):
+    for write in (step, adapter, detector_step, flags, matching, online, loader, epoch):
         name = write.__name__
         parts.append(f"## {TITLES[name]}\n")
         measured = [results[key] for key in (name, on_gpu(name)) if key in results]

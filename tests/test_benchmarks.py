@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from benchmarks import adapter, step, views, views_kept
+from benchmarks import adapter, detector_step, step, tables, views, views_kept
 from benchmarks.common import PAIRS, RESULTS
 from benchmarks.tables import PAGE, SPEED, page, speed_page
 from benchmarks.targets import IMAGENET, TRACKED, targets, update_share
@@ -20,6 +20,27 @@ def test_the_steps_that_are_timed_train_a_student(options):
     before = [parameter.detach().clone() for parameter in trained.parameters()]
     take()
     assert all((now != then).any() for now, then in zip(trained.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("options", detector_step.STEPS.values(), ids=str)
+def test_the_steps_of_detectors_that_are_timed_train_a_student(options):
+    names = ("retinanet_x0_125/timm:test_resnet",) * 2
+    bench = detector_step.Bench(*names, size=128, batch=2)
+    take, trained = bench.distilling(**options)
+    before = [parameter.detach().clone() for parameter in trained.parameters()]
+    take()
+    # The rate is so small that some weights stay as they are to float32's precision.
+    now = zip(trained.parameters(), before, strict=True)
+    assert any((new != old).any() for new, old in now)
+    assert all(parameter.grad is not None for parameter in trained.parameters())
+
+
+def test_the_table_of_detectors_has_every_step():
+    names = ("retinanet_x0_125/timm:test_resnet",) * 2
+    found = detector_step.measure(detector_step.Bench(*names, size=128, batch=2), rounds=1)
+    lines = tables.detector_step({"setting": "tried", **found}).splitlines()
+    assert len(lines) == 4 + 2 + len(detector_step.STEPS)
+    assert "| over teacher + student | over teacher's backbone + student |" in lines[2]
 
 
 def test_both_pages_are_those_of_the_results():

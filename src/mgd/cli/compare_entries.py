@@ -14,6 +14,7 @@ from mgd.runfolder import (
     ComparedNetwork,
     Cost,
     Run,
+    is_detection,
     is_evaluation,
     is_run,
     names,
@@ -99,7 +100,7 @@ def _run(folder: Path) -> Run:
 def _of_word(word: str) -> tuple[str, Entry]:
     """Returns what a word that is no run folder means, by its identity."""
     path = Path(word)
-    if is_evaluation(path):
+    if is_evaluation(path) or is_detection(path):
         raise InputError(f"'{word}' holds what an evaluation found, and no network; leave it out")
     if path.is_dir():
         raise InputError(f"'{word}' is a folder, but no run folder; give a run, a file or a name")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mgd.data import DIGITS
+from mgd.data.boxes_by_place import has_boxes
 from mgd.engine.options.config import OPTIONS, read_yaml
 from mgd.engine.options.option import Option, Switch
 from mgd.errors import InputError
 from mgd.models import is_code
-from mgd.runfolder import is_evaluation, is_run, names
+from mgd.runfolder import is_detection, is_evaluation, is_run, names
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,12 @@ def check_place(values: Mapping[str, Any], command: str) -> None:
         return
     if not place.exists():
         raise InputError(f"'{place}' does not exist; {_GIVE}")
-    if is_evaluation(place):
+    if is_evaluation(place) or is_detection(place):
         raise InputError(f"'{place}' holds what an evaluation found, and no network; {_GIVE}")
+    if has_boxes(place):
+        raise InputError(
+            f"'{place}' has images with boxes, and nothing says which detector; {_GIVE}"
+        )
     if not any((place / part).is_dir() for part in ("train", "valid", "val")):
         raise InputError(f"'{place}' is no run folder, and has no images; {_GIVE}")
 

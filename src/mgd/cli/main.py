@@ -59,7 +59,7 @@ not Masked Generative Distillation).
   mgd train-detector    the same for networks that find boxes
   mgd distill-detector  the same under a teacher
   mgd evaluate          measure teacher and student
-  mgd predict           name the classes of images
+  mgd predict           name the classes of images, or find boxes on them
   mgd points            show where two networks would be distilled
   mgd report            draw the curves and matchings of runs into a page
   mgd compare           show what networks cost and how accurate they are

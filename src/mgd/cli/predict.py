@@ -1,25 +1,25 @@
-"""`mgd predict`: the most likely classes of images."""
+"""`mgd predict`: the most likely classes of images, or the boxes on them."""
 
-import csv
-import io
-import json
+import argparse
+import inspect
 import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mgd.cli.lines import printable
 from mgd.cli.parser import Parser, add_option
+from mgd.cli.predictions import Answers, BoxAnswers, ClassAnswers
 from mgd.cli.report import check_output
 from mgd.data import find_images
+from mgd.engine.detection.detectors import detector_metadata
+from mgd.engine.detection.finding import find_boxes
 from mgd.engine.options.config import OPTIONS, DataConfig
-from mgd.engine.predict import Prediction
 from mgd.engine.predict import predict as run_prediction
+from mgd.errors import InputError
 from mgd.runfolder import write_whole
 
-_LEAST = 40
-"""Columns that classes need beside the name of their image."""
+_CLASSES, _LEAST_SCORE = 5, 0.3
 _OPTIONS = {
     "batch_size": "images at a time (default: 64)",
     "workers": "processes that read images (default: 0)",
@@ -30,11 +30,15 @@ _EXAMPLE = """example:
 
 
 def predict(arguments: Sequence[str]) -> None:
-    """Names the most likely classes of images, with their probabilities."""
+    """Names the most likely classes of images, or finds boxes with a detector.
+
+    A class has its probability. A box has its class, its score, and its left,
+    top, right and bottom edge in pixels.
+    """
     parser = Parser(
         prog="mgd predict",
         usage="mgd predict IMAGES... --model RUN|FILE [options]",
-        description=(predict.__doc__ or "").strip(),
+        description=inspect.getdoc(predict),
         epilog=_EXAMPLE,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders or patterns")
@@ -48,7 +52,18 @@ def predict(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--arch", default="", metavar="NAME", help="where the file names none")
     parser.add_argument(
-        "--top-k", "-k", type=int, default=5, metavar="N", help="classes an image (default: 5)"
+        "--top-k",
+        "-k",
+        type=int,
+        metavar="N",
+        help=f"classes an image (default: {_CLASSES}), or boxes at most (default: all)",
+    )
+    parser.add_argument(
+        "--least-score",
+        type=float,
+        metavar="SHARE",
+        help="boxes of which a detector is less sure are left out, from 0 to 1 (default: "
+        f"{_LEAST_SCORE})",
     )
     parser.add_argument(
         "--format", choices=("table", "csv", "json"), default="table", help="(default: table)"
@@ -57,90 +72,49 @@ def predict(arguments: Sequence[str]) -> None:
     for name, text in _OPTIONS.items():
         add_option(parser, OPTIONS[name], text)
     given = parser.parse_args(arguments)
-    if given.top_k < 1:
+    if given.top_k is not None and given.top_k < 1:
         parser.error(f"--top-k {given.top_k} must be at least 1")
+    if given.least_score is not None and not 0 <= given.least_score <= 1:
+        parser.error(f"--least-score {given.least_score:g} must be from 0 to 1")
     options = {name: value for name, value in vars(given).items() if name in _OPTIONS}
     data = DataConfig(**{"batch_size": 64, "workers": 0, **options})
     if given.output:
         check_output(Path(given.output))
-    predictions = run_prediction(
-        find_images(given.images),
-        given.model,
-        given.arch,
-        top_k=given.top_k,
-        batch_size=data.batch_size,
-        workers=data.workers,
-        bit_depth=data.bit_depth,
-    )
-    _write(list(predictions), given.format, given.output)
+    _write(_answers(given, data), given.format, given.output)
 
 
-def _write(predictions: Sequence[Prediction], kind: str, output: str | None) -> None:
-    text = {"table": _as_table, "csv": _as_csv, "json": _as_json}[kind]
+def _answers(given: argparse.Namespace, data: DataConfig) -> Answers[Any]:
+    """Runs what the file is of, a detector or a network that names classes."""
+    files = find_images(given.images)
+    shared: dict[str, Any] = {
+        "batch_size": data.batch_size,
+        "workers": data.workers,
+        "bit_depth": data.bit_depth,
+    }
+    if detector_metadata(given.model) is not None:
+        if given.arch:
+            raise InputError(f"`arch` is not needed: '{given.model}' tells which detector it is of")
+        least = _LEAST_SCORE if given.least_score is None else given.least_score
+        boxes = find_boxes(files, given.model, least_score=least, most=given.top_k, **shared)
+        return BoxAnswers(list(boxes))
+    if given.least_score is not None:
+        raise InputError(f"--least-score is for detectors, and '{given.model}' names classes")
+    top_k = _CLASSES if given.top_k is None else given.top_k
+    return ClassAnswers(list(run_prediction(files, given.model, given.arch, top_k=top_k, **shared)))
+
+
+def _write(answers: Answers[Any], kind: str, output: str | None) -> None:
+    text = {"table": answers.as_table, "csv": answers.as_csv, "json": answers.as_json}[kind]
     # A file's name may not be UTF-8: it keeps its bytes.
     if output:
-        content = text(predictions).encode(errors="surrogateescape")
+        content = text().encode(errors="surrogateescape")
         write_whole(Path(output), lambda file: file.write(content))
         print(output)
     elif kind == "table":
         is_terminal = sys.stdout.isatty()
         columns = shutil.get_terminal_size().columns if is_terminal else sys.maxsize
-        print(_as_table(predictions, columns), end="")
+        print(answers.as_table(columns), end="")
     else:
         sys.stdout.flush()
-        sys.stdout.buffer.write(text(predictions).encode(errors="surrogateescape"))
+        sys.stdout.buffer.write(text().encode(errors="surrogateescape"))
         sys.stdout.buffer.flush()
-
-
-def _as_table(predictions: Sequence[Prediction], columns: int = sys.maxsize) -> str:
-    """Writes an image a line, or more where its classes do not fit beside its name."""
-    names = [printable(each.image) for each in predictions]
-    widest = max(map(len, names), default=0)
-    is_beside = widest + _LEAST <= columns
-    indent = " " * (widest + 2 if is_beside else 4)
-    lines = []
-    for name, each in zip(names, predictions, strict=True):
-        # textwrap breaks a line at ordinary spaces alone, and leaves non-breaking ones.
-        shares = (
-            f"{printable(found)} {100 * share:.1f} %".replace(" ", "\xa0")
-            for found, share in each.classes
-        )
-        start = f"{name:{widest}}  " if is_beside else indent
-        classes = textwrap.wrap(
-            "  ".join(shares),
-            columns,
-            initial_indent=start,
-            subsequent_indent=indent,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        lines += classes if is_beside else [name, *classes]
-    return "".join(f"{line}\n" for line in lines).replace("\xa0", " ")
-
-
-def _as_csv(predictions: Sequence[Prediction]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    places = range(1, _most(predictions) + 1)
-    writer.writerow(
-        ["image", *(f"{what}_{n}" for n in places for what in ("class", "probability"))]
-    )
-    for each in predictions:
-        cells = (cell for name, share in each.classes for cell in (name, f"{share:.6f}"))
-        writer.writerow([each.image, *cells])
-    return text.getvalue()
-
-
-def _as_json(predictions: Sequence[Prediction]) -> str:
-    rows = [
-        {
-            "image": each.image,
-            "classes": [{"class": name, "probability": share} for name, share in each.classes],
-        }
-        for each in predictions
-    ]
-    return json.dumps(rows, indent=1) + "\n"
-
-
-def _most(predictions: Sequence[Prediction]) -> int:
-    return max((len(each.classes) for each in predictions), default=0)

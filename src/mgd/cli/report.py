@@ -10,6 +10,7 @@ from mgd.errors import InputError
 from mgd.report import write_report
 from mgd.runfolder import (
     Run,
+    is_detection,
     is_evaluation,
     is_run,
     names,
@@ -38,6 +39,13 @@ def report(arguments: Sequence[str]) -> None:
     # The page of an earlier time, which `runs/*` names as well, is no run.
     folders = [Path(folder) for folder in given.runs if Path(folder).name != names.REPORT]
     begun = [each for each in folders if is_run(each) and not (each / names.SUMMARY).exists()]
+    for folder in [each for each in folders if is_detection(each)]:
+        folders.remove(folder)
+        logger.warning(
+            "'%s' holds an evaluation of detectors, which no page shows; left out, and its figures "
+            "are in its %s",
+            *(folder, names.DETECTION),
+        )
     if given.follow:  # which waits for the first epoch
         begun = []
     folders = [each for each in folders if each not in begun]

@@ -1,7 +1,10 @@
 """Boxes: images with the objects on them, for training, validation and test."""
 
-from collections.abc import Iterator, Sequence
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +16,13 @@ from mgd.data.decode import BitDepth, decode
 from mgd.data.loading import Key, drawing_from, mix
 from mgd.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 Target = dict[str, Tensor]
 """`boxes` (N, 4) float32, left, top, right and bottom in pixels; `labels` (N,), from 1 on; and
 `crowd` (N,), bool."""
+Known = TypeVar("Known")
+"""What is known of an image: a `Target`, or a label."""
 _ROUNDING = 1.0
 """Pixels by which a box may lie outside its image, as rounding makes it; it is then cut."""
 _LEAST = 1.0
@@ -60,8 +67,8 @@ class BoxSplit:
 
     @property
     def num_boxes(self) -> int:
-        """Number of the boxes on all images."""
-        return sum(len(each.boxes) for each in self.images)
+        """Number of the boxes on all images that are trained on or measured."""
+        return sum(not box.is_crowd for each in self.images for box in each.boxes)
 
     def image(self, index: int) -> Tensor:
         """Decodes one image to uint8 RGB, (3, H, W).
@@ -73,8 +80,10 @@ class BoxSplit:
         image = decode(given.path, self.bit_depth)
         height, width = image.shape[-2:]
         if (width, height) != (given.width, given.height):
+            is_turned = (height, width) == (given.width, given.height)
+            turned = ", as its EXIF orientation turns it" if is_turned else ""
             raise InputError(
-                f"'{given.path}' has {width} x {height} px, but its boxes are for "
+                f"'{given.path}' has {width} x {height} px{turned}, but its boxes are for "
                 f"{given.width} x {given.height}; correct the size in the annotations, or the file"
             )
         return image
@@ -154,12 +163,29 @@ def _of_each_box(target: Target) -> tuple[Tensor, ...]:
     return target["labels"], target["crowd"]
 
 
-def as_lists(
-    examples: Sequence[tuple[Tensor, Target]],
-) -> tuple[list[Tensor], list[Target]]:
+def as_lists(examples: Sequence[tuple[Tensor, Known]]) -> tuple[list[Tensor], list[Known]]:
     """Joins examples to a batch of lists, since the images have sizes of their own."""
     images, targets = zip(*examples, strict=True)
     return list(images), list(targets)
+
+
+def checked_size(size: Iterable[float], where: str) -> tuple[int, int]:
+    """Returns the width and height of an image, of which an annotation says anything.
+
+    Args:
+        size: Width and height, in pixels.
+        where: File and number of the image, for an error.
+
+    Raises:
+        InputError: For a size that no image has.
+    """
+    width, height = size
+    if not all(each >= 1 and float(each).is_integer() for each in (width, height)):  # also of NaN
+        raise InputError(
+            f"{where}: the size of the image is {width:g} x {height:g} px, and needed are whole "
+            "numbers from 1 on; correct it"
+        )
+    return int(width), int(height)
 
 
 def checked_box(
@@ -202,17 +228,38 @@ def checked_box(
 def check_parts(splits: BoxSplits, data: str) -> None:
     """Checks that there is something to train on and to choose the epoch by.
 
+    An image that is in two parts gets a warning: what is measured on it says little.
+
     Raises:
-        InputError: If a part has no images, or no image of it has a box.
+        InputError: If a part has no images, or no image of it has a box; or if an image is there
+            twice in a part, where the boxes of one time are missing the other time.
     """
+    parts: dict[str, str] = {}
     for name, part in _parts(splits):
         if not len(part):
             raise InputError(f"the part `{name}` of '{data}' has no images; add some")
         if not part.num_boxes:
             raise InputError(
                 f"no image in the part `{name}` of '{data}' has a box; images without boxes are "
-                "used, but some must have boxes"
+                "used, but some must have boxes (crowds and difficult objects do not count)"
             )
+        numbers: dict[str, int] = {}
+        for number, each in enumerate(part.images, start=1):
+            path = os.path.normpath(each.path)
+            if path in numbers:
+                raise InputError(
+                    f"'{path}' is image {numbers[path]} and image {number} of the part `{name}`; "
+                    "keep one of the two, with the boxes of both"
+                )
+            numbers[path] = number
+        shared = sorted(numbers.keys() & parts.keys())
+        if shared:
+            logger.warning(
+                "the parts `%s` and `%s` share %d of their images, such as '%s'; what is measured "
+                "on images that were trained on says little: take them out of one part",
+                *(parts[shared[0]], name, len(shared), shared[0]),
+            )
+        parts.update(dict.fromkeys(numbers, name))
 
 
 def _parts(splits: BoxSplits) -> Iterator[tuple[str, BoxSplit]]:

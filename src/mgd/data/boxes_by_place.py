@@ -9,6 +9,15 @@ from mgd.data.voc import is_voc, load_voc
 from mgd.errors import InputError
 
 
+def has_boxes(place: Path) -> bool:
+    """Tells whether a folder has the layout of images with boxes.
+
+    Raises:
+        InputError: As `coco_files`.
+    """
+    return place.is_dir() and (is_voc(place) or bool(coco_files(place)))
+
+
 def load_boxes(source: str | Path, bit_depth: BitDepth = "auto") -> BoxSplits:
     """Loads a data set of images with boxes, in the layout of Pascal VOC or of COCO.
 
@@ -21,7 +30,8 @@ def load_boxes(source: str | Path, bit_depth: BitDepth = "auto") -> BoxSplits:
     """
     root = Path(source)
     if not root.is_dir():
-        raise InputError(f"data folder '{root}' does not exist; give {_NEEDED}")
+        fault = "is a file" if root.exists() else "does not exist"
+        raise InputError(f"data folder '{root}' {fault}; give {_NEEDED}")
     if is_voc(root):
         splits = load_voc(root, bit_depth)
     elif coco_files(root):

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from mgd.data.boxes_by_place import has_boxes
 from mgd.data.decode import BitDepth, decode
 from mgd.data.splits import Split, Splits
 from mgd.errors import InputError
@@ -164,12 +165,14 @@ def _images_at(place: str) -> Iterator[str]:
 def _find(part: Path) -> tuple[list[str], list[tuple[str, int]]]:
     """Returns the class names of one part, sorted, and its images with their class numbers."""
     if not part.is_dir():
+        _check_has_no_boxes(part.parent)
         raise InputError(
             f"'{part.parent}' has no folder `{part.name}`; needed are `train` and `valid` (or "
             "`val`), each with one folder of images per class"
         )
     classes = sorted(entry.name for entry in os.scandir(part) if entry.is_dir())
     if not classes:
+        _check_has_no_boxes(part.parent)
         raise InputError(
             f"'{part}' has no class folders; put the images of each class into a folder of its own"
         )
@@ -184,6 +187,14 @@ def _find(part: Path) -> tuple[list[str], list[tuple[str, int]]]:
         # Sorted by folder and then by name, so that image numbers are the same on every machine.
         files += [(os.path.join(*place), label) for place in sorted(found)]
     return classes, files
+
+
+def _check_has_no_boxes(root: Path) -> None:
+    if has_boxes(root):
+        raise InputError(
+            f"'{root}' has images with boxes, and no folder of images per class; train a detector "
+            "on them with mgd train-detector or mgd distill-detector"
+        )
 
 
 def _images(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:

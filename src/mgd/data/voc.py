@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from mgd.data.boxes import Box, BoxedImage, BoxSplit, BoxSplits, checked_box
+from mgd.data.boxes import Box, BoxedImage, BoxSplit, BoxSplits, checked_box, checked_size
 from mgd.data.decode import BitDepth
 from mgd.errors import InputError
 
@@ -40,7 +40,13 @@ def load_voc(root: Path, bit_depth: BitDepth = "auto") -> BoxSplits:
     if (root / LISTS / "test.txt").is_file():
         names["test"] = _listed(root, "test")
     trees = {part: [_tree(root, name) for name in found] for part, found in names.items()}
-    classes = sorted({each for tree in trees["train"] for each in _class_names(tree)})
+    training = zip(names["train"], trees["train"], strict=True)
+    classes = sorted({found for name, tree in training for found in _classes(root, name, tree)})
+    if not classes:
+        raise InputError(
+            f"no image in '{root / LISTS / 'train.txt'}' has an object; images without objects are "
+            "used, but some must have objects"
+        )
     parts = {
         part: BoxSplit(
             [
@@ -58,7 +64,7 @@ def _listed(root: Path, part: str) -> list[str]:
     """Returns the names of the images of a part."""
     path = root / LISTS / f"{part}.txt"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"'{path}' cannot be read ({error}); needed are train.txt and val.txt, with the name "
@@ -74,6 +80,8 @@ def _listed(root: Path, part: str) -> list[str]:
                 "one of the two"
             )
         found[name] = number
+    if not found:
+        raise InputError(f"'{path}' lists no image; write the name of one in each line")
     return list(found)
 
 
@@ -94,28 +102,41 @@ def _annotation(root: Path, name: str) -> Path:
     return root / "Annotations" / f"{name}.xml"
 
 
-def _class_names(tree: ElementTree.Element) -> Iterator[str]:
-    for entry in tree.iter("object"):
-        if name := entry.findtext("name"):
-            yield name
+def _objects(
+    root: Path, name: str, tree: ElementTree.Element
+) -> Iterator[tuple[str, ElementTree.Element]]:
+    """Yields the objects on an image, each with its place for an error."""
+    for number, entry in enumerate(tree.iter("object"), start=1):
+        yield f"'{_annotation(root, name)}' object {number}", entry
+
+
+def _classes(root: Path, name: str, tree: ElementTree.Element) -> Iterator[str]:
+    return (_class(entry, where) for where, entry in _objects(root, name, tree))
+
+
+def _class(entry: ElementTree.Element, where: str) -> str:
+    name = (entry.findtext("name") or "").strip()
+    if not name:
+        raise InputError(f"{where}: it has no 'name', which says its class; add it")
+    return name
 
 
 def _image(root: Path, name: str, tree: ElementTree.Element, classes: Sequence[str]) -> BoxedImage:
-    path = _annotation(root, name)
-    size = (_pixels(tree, "size/width", str(path)), _pixels(tree, "size/height", str(path)))
-    width, height = map(int, size)
-    boxes = tuple(
-        _box(entry, classes, (width, height), f"'{path}' object {number}")
-        for number, entry in enumerate(tree.iter("object"), start=1)
-    )
-    return BoxedImage(_file(root, name, tree.findtext("filename") or ""), width, height, boxes)
+    where = f"'{_annotation(root, name)}'"
+    sides = (_pixels(tree, f"size/{side}", where) for side in ("width", "height"))
+    size = checked_size(sides, where)
+    boxes = tuple(_box(entry, classes, size, place) for place, entry in _objects(root, name, tree))
+    return BoxedImage(_file(root, name, tree.findtext("filename") or ""), *size, boxes)
 
 
 def _file(root: Path, name: str, told: str) -> str:
-    """Returns the file of an image: what the annotation tells, or one of its name."""
+    """Returns the file of an image: that of its name, or else the one that the annotation tells.
+
+    Files that were renamed or numbered anew still have their former names in the annotations.
+    """
     folder = root / "JPEGImages"
-    choices = [Path(told).name] if told else []
-    choices += [f"{name}{extension}" for extension in IMG_EXTENSIONS]
+    choices = [f"{name}{extension}" for extension in IMG_EXTENSIONS]
+    choices += [Path(told).name] if told else []
     for choice in choices:
         if (folder / choice).is_file():
             return str(folder / choice)
@@ -128,7 +149,7 @@ def _file(root: Path, name: str, told: str) -> str:
 def _box(
     entry: ElementTree.Element, classes: Sequence[str], size: tuple[int, int], where: str
 ) -> Box:
-    name = entry.findtext("name") or ""
+    name = _class(entry, where)
     if name not in classes:
         raise InputError(
             f"{where}: the class '{name}' is unknown, since no training image has it; known are "

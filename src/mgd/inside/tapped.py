@@ -1,7 +1,8 @@
 """A tapped model runs a network and collects what its taps read."""
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -10,13 +11,19 @@ from torch.utils.hooks import RemovableHandle
 
 from mgd.errors import TapError
 from mgd.inside.canvas import Images, canvas_of, find_transform
+from mgd.inside.frames import (
+    CountingFrame,
+    EndHook,
+    FeaturesFrame,
+    Frame,
+    HasReadError,
+    ReadingHook,
+    frame_key,
+)
 from mgd.inside.inplace import OutOfPlaceModules, in_place_modules, times_written
 from mgd.inside.modes import Buffers
 from mgd.inside.outputs import have_same_values
 from mgd.inside.tap import Tap, find_module
-
-Frame = dict[int, Any]
-"""What each tap read in one forward, by the tap's number: a tensor, if the tap is well placed."""
 
 
 class TappedModel(nn.Module):
@@ -54,18 +61,23 @@ class TappedModel(nn.Module):
         self._handles: list[RemovableHandle] = []
         for number, tap in enumerate(self.taps):
             module = find_module(network, tap.path)
-            hook = _Hook(self._frames, number)
+            hook = ReadingHook(self._frames, number)
             install = (
                 module.register_forward_pre_hook
                 if tap.side == "input"
                 else module.register_forward_hook
             )
             self._handles.append(install(hook))
+        self._ends_early = False
+        around = _around(tap.path for tap in self.taps)
+        if self._resizes and around:
+            module = find_module(network, around)
+            self._handles.append(module.register_forward_hook(EndHook(self._frames)))
 
     def __reduce__(self) -> tuple[type["TappedModel"], tuple[Any, ...], dict[str, Any]]:
         # A copy installs hooks of its own in its own copy of the network, and knows as well which
         # modules were in-place.
-        state = {"_out_of_place": self._out_of_place}
+        state = {"_out_of_place": self._out_of_place, "_ends_early": self._ends_early}
         return TappedModel, (self.network, self.taps), state
 
     def forward(self, images: Images, *more: Any) -> tuple[tuple[Tensor, ...], Any]:
@@ -83,6 +95,28 @@ class TappedModel(nn.Module):
         """
         frame: Frame = {}
         output = self._run(frame, images, *more)
+        return self.features(images, frame), output
+
+    def read(self, images: Images) -> tuple[tuple[Tensor, ...], Any]:
+        """Runs the network as far as the features need it.
+
+        A detector is run only as far as the module that all taps lie in, such as its backbone: the
+        heads behind it, and the sorting of their boxes, take longer than the backbone itself. That
+        is so after `check`, where that module was called once.
+
+        Args:
+            images: As the network takes them.
+
+        Returns:
+            The features of each tap, (B, C, H, W) each, and the network's own output; `None` where
+            it did not come to one.
+
+        Raises:
+            TapError: If a tap does not fire or reads no tensor.
+        """
+        frame, output = FeaturesFrame() if self._ends_early else Frame(), None
+        with suppress(HasReadError):
+            output = self._run(frame, images)
         return self.features(images, frame), output
 
     def features(self, images: Images, frame: Frame) -> tuple[Tensor, ...]:
@@ -110,14 +144,14 @@ class TappedModel(nn.Module):
             Whether reading started; it did not in a forward of this object, which reads already.
         """
         frame: Frame = {}
-        return self._frames.setdefault(_frame_key(), frame) is frame
+        return self._frames.setdefault(frame_key(), frame) is frame
 
     def stop_reading(self) -> Frame:
         """Returns what the taps have read since `start_reading`."""
-        return self._frames.pop(_frame_key())
+        return self._frames.pop(frame_key())
 
     def _run(self, frame: Frame, *given: Any) -> Any:
-        key = _frame_key()
+        key = frame_key()
         self._frames[key] = frame
         try:
             return self.network(*given)
@@ -141,7 +175,7 @@ class TappedModel(nn.Module):
             TapError: If something other than such a module overwrites a tap, if the network
                 computes something else without the overwriting, or if a tap does not fire.
         """
-        frame = _CountingFrame()
+        frame = CountingFrame()
 
         def spare_tapped_input(module: nn.Module, args: tuple[Any, ...]) -> None:
             tapped = {_storage(tensor) for tensor in frame.values()}
@@ -159,6 +193,7 @@ class TappedModel(nn.Module):
             for handle in handles:
                 handle.remove()
             given.restore()
+        self._ends_early = frame.ends == 1
         if self._out_of_place:
             self._check_output(images, output)
             given.restore()
@@ -192,43 +227,11 @@ class TappedModel(nn.Module):
         self._out_of_place.restore()
 
 
-class _Hook:
-    """Puts one tap's tensor into the frame of the forward that runs in this thread.
-
-    Outside such a forward it does nothing, so the user's own calls hold no memory. A copy of the
-    network, deep or pickled, gets a hook that never does anything.
-    """
-
-    def __init__(self, frames: dict[int, Frame] | None = None, number: int = 0):
-        self.frames = frames if frames is not None else {}
-        self.number = number
-
-    def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
-        return _Hook, ()
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
-        frame = self.frames.get(_frame_key())
-        if frame is not None:
-            first_argument = args[0] if args else None
-            frame[self.number] = first_argument if output is None else output
-
-
-class _CountingFrame(Frame):
-    """A frame that notes how often each tensor had been written to when its tap read it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: dict[int, int] = {}
-
-    def __setitem__(self, number: int, tensor: Any) -> None:
-        super().__setitem__(number, tensor)
-        self.writes[number] = times_written(tensor) if isinstance(tensor, Tensor) else 0
-
-
-def _frame_key() -> int:
-    # DataParallel runs replicas, which share their hooks, in threads of one process. A compiled
-    # forward has one thread, and its tracer cannot ask for it.
-    return 0 if torch.compiler.is_compiling() else threading.get_ident()
+def _around(paths: Iterable[str]) -> str:
+    """Returns the path of the innermost module that all of them lie in; empty for the network."""
+    parents = [path.split(".")[:-1] for path in paths]
+    shared = takewhile(lambda names: len(set(names)) == 1, zip(*parents, strict=False))
+    return ".".join(names[0] for names in shared)
 
 
 def _storage(value: Any) -> int | None:

@@ -236,7 +236,8 @@ class Distiller(Paired):
                 "the matching comes from `example` alone; call mgd.update_matching first"
             )
             self.mark_matched()  # said once
-        features, output = self.frozen_teacher(images)
+        is_asked = callable(weights) or self.learner.logit_term.weight > 0
+        features, output = self.frozen_teacher(images, whole=is_asked)
         canvas = self.canvas(images)
         counted = place_weights(weights, output, canvas, images[0].device)
         if track or canvas.size != self._example_size:
@@ -248,8 +249,8 @@ class Distiller(Paired):
     def observe(self, images: Images) -> None:
         """Adds a batch to every point's statistics, both networks in eval mode."""
         with evaluating(self):
-            teacher, _ = self.frozen_teacher(images)
-            student, _ = self.learner.run_student(images)
+            teacher, _ = self.frozen_teacher(images, whole=False)
+            student = self.learner.read_student(images)
         canvas = self.canvas(images)
         mask, _ = place_weights(None, None, canvas, images[0].device)
         self.learner.observe(student, teacher, mask)

@@ -41,7 +41,7 @@ class Guidance:
 
     Args:
         kept: Of each point, what `DistillationPoint.keep` returned.
-        output: The teacher's output.
+        output: The teacher's output; `None` where nothing here needs it and it was not computed.
         track: Whether this batch is added to the statistics of the points; then `kept` holds the
             features as the taps read them.
         mask: 1 where an image is and 0 where padding is, (B, H, W); `None` without padding.
@@ -163,6 +163,11 @@ class Learner(nn.Module):
         """
         more = () if targets is None else (targets,)
         return self.tapped_student(self.preprocess(images), *more)  # type: ignore[no-any-return]  # a module's
+
+    def read_student(self, images: Images) -> tuple[Tensor, ...]:
+        """Shows the student its view of images, and returns its features at the taps alone."""
+        features, _ = self.tapped_student.read(self.preprocess(images))
+        return features
 
     def close(self) -> None:
         """Gives the student back: no hooks, and modes and gradients as they were."""

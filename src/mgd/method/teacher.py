@@ -64,18 +64,25 @@ class FrozenTeacher(nn.Module):
         return [self._spare] if self._takes_lists else self._spare[None]
 
     @torch.no_grad()
-    def forward(self, images: Images) -> tuple[tuple[Tensor, ...], Any]:
+    def forward(self, images: Images, whole: bool = True) -> tuple[tuple[Tensor, ...], Any]:
         """Returns the taps' features, (B, C, H, W) each, and the network's own output.
 
         Args:
             images: As `Distiller.forward` takes them.
+            whole: Whether the output is needed; else see `TappedModel.read`.
         """
         images = self.preprocess(images)
         if self.precision is None:
-            return self.tapped(images)  # type: ignore[no-any-return]  # the call of a module
+            return self._ask(images, whole)
         enabled = self.precision != torch.float32
         with torch.autocast(images[0].device.type, self.precision if enabled else None, enabled):
+            return self._ask(images, whole)
+
+    def _ask(self, images: Images, whole: bool) -> tuple[tuple[Tensor, ...], Any]:
+        # A sharded network gives its gathered weights back where its forward ends.
+        if whole or ranks.is_sharded(self.network):
             return self.tapped(images)  # type: ignore[no-any-return]  # the call of a module
+        return self.tapped.read(images)
 
     def in_step(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yields items, such as batches of images, of which each needs one forward.

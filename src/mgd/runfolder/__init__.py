@@ -20,7 +20,7 @@ from mgd.runfolder.comparison import (
     Latency,
     write_comparison,
 )
-from mgd.runfolder.detection import MeasuredDetector, write_detection
+from mgd.runfolder.detection import MeasuredDetector, is_detection, write_detection
 from mgd.runfolder.evaluation import (
     Evaluation,
     MeasuredNetwork,
@@ -87,6 +87,7 @@ __all__ = [
     "disagreements",
     "epoch_columns",
     "free_folder",
+    "is_detection",
     "is_evaluation",
     "is_run",
     "lock_folder",

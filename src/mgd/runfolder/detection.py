@@ -37,6 +37,11 @@ class MeasuredDetector:
         return {**asdict(self), "per_class": known}
 
 
+def is_detection(folder: Path) -> bool:
+    """Tells whether a folder holds an evaluation of detectors."""
+    return (folder / names.DETECTION).is_file()
+
+
 def write_detection(folder: Path, data: str, networks: Sequence[MeasuredDetector]) -> None:
     """Writes what an evaluation of detectors found.
 

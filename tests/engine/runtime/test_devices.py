@@ -42,3 +42,20 @@ def test_a_teacher_is_not_shared_out_to_one_process(monkeypatch, visible, option
     config = RunConfig().replace(distiller="kd", teacher="resnet18", parallel="fsdp", **options)
     with pytest.raises(InputError, match="shares the teacher out over several processes, and here"):
         build_fabric(config.devices)
+
+
+def test_a_network_is_given_what_it_is_called_with_in_half_precision():
+    """Fabric would round coordinates and images; autocast rounds where a layer computes."""
+    seen = []
+
+    class Listens(torch.nn.Linear):
+        def forward(self, image, targets):
+            seen.append((image, targets[0]["boxes"]))
+            return super().forward(image)
+
+    fabric = build_fabric(RunConfig().replace(precision="bf16", devices=1).devices)
+    image, boxes = torch.tensor([[0.1, 0.7]]), torch.tensor([[1.25, 3.0, 171.4, 191.6]])
+    network = fabric.setup_module(Listens(2, 2), move_to_device=False)
+    output = network(image, [{"boxes": boxes}])
+    assert all(map(torch.equal, seen[0], (image, boxes)))
+    assert torch.equal(output, output.bfloat16().float())  # the layer has rounded

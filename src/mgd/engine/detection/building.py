@@ -96,15 +96,12 @@ def choose_detector_points(
     return pairs
 
 
-def _by_boxes(targets: Sequence[Target]) -> object:
-    def weights(output: object, canvas: Canvas) -> Tensor:
-        return box_weights([target["boxes"].cpu() for target in targets], canvas)
-
-    return weights
+def _by_boxes(targets: Sequence[Target], canvas: Canvas) -> Tensor:
+    return box_weights([target["boxes"] for target in targets], canvas)
 
 
 _WEIGHTS: dict[str, Weights | None] = {
     "none": None,
     "boxes": _by_boxes,
-    "scores": lambda _: score_weights,
+    "scores": lambda *_: score_weights,
 }

@@ -1,7 +1,6 @@
 """Tasks of detectors: on boxes alone, or under a teacher as well."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -12,12 +11,13 @@ from mgd.engine.detection.detectors import Detectors
 from mgd.engine.options.config import RunConfig
 from mgd.engine.tasks.distillation import Images, TaughtTask
 from mgd.engine.tasks.task import Losses, Task
+from mgd.inside import Canvas
 from mgd.method.distiller import Distiller
 from mgd.method.learner import Distilled
 from mgd.models import Metadata
 
-Weights = Callable[[Sequence[Target]], object]
-"""Gives the weights over positions for the boxes of a batch, as `Distiller.guide` takes them."""
+Weights = Callable[[Sequence[Target], Canvas], object]
+"""Gives the weights over positions, as `Distiller.guide` takes them, for the boxes of a batch."""
 
 
 class DetectorTask(Task):
@@ -29,7 +29,6 @@ class DetectorTask(Task):
 
     def __init__(self, detectors: Detectors):
         self.detectors = detectors
-        self.student.register_forward_pre_hook(_unpacked)
 
     @property
     def student(self) -> nn.Module:
@@ -45,24 +44,6 @@ class DetectorTask(Task):
         """Returns the detector's losses, means over the batch, as one value an image."""
         given = zip(self.label_terms, self.detectors.student.losses, strict=True)
         return {term: losses[name].float().expand(images) for term, name in given}
-
-
-class Packed:
-    """Boxes of a batch, in a form that Fabric hands to a network as they are.
-
-    With `precision=bf16` it rounds every tensor of a list or a dict that a network is given. A
-    coordinate of 191.4 px would become 191, and a narrow box would lose its area.
-
-    Args:
-        targets: `boxes` and `labels` of each image.
-    """
-
-    def __init__(self, targets: list[Target]):
-        self.targets = targets
-
-
-def _unpacked(network: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(each.targets if isinstance(each, Packed) else each for each in given)
 
 
 def term_names(losses: Sequence[str]) -> tuple[str, ...]:
@@ -109,7 +90,7 @@ class SupervisedDetectorTask(DetectorTask):
         seen: Sequence[Key] = (),
     ) -> Losses:
         """Returns the losses of the detector; see `Task.losses`."""
-        return None, self._own_terms(self._call(images, Packed(targets)), len(images))
+        return None, self._own_terms(self._call(images, targets), len(images))
 
 
 class DetectorDistillationTask(DetectorTask, TaughtTask):
@@ -146,7 +127,9 @@ class DetectorDistillationTask(DetectorTask, TaughtTask):
         seen: Sequence[Key] = (),
     ) -> Losses:
         """Returns the losses of the detector and the teacher's terms; see `Task.losses`."""
-        weights = self._weights(targets) if self._weights is not None else None
+        weights = None
+        if self._weights is not None:
+            weights = self._weights(targets, self.distiller.canvas(images))
         guidance = self._guidance(images, seen, weights)
-        distilled: Distilled = self._learner(images, None, guidance, Packed(targets))
+        distilled: Distilled = self._learner(images, None, guidance, targets)
         return None, {**self._own_terms(distilled.output, len(images)), **distilled.terms}

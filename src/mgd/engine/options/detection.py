@@ -14,8 +14,8 @@ class DetectionConfig(Group):
 
     position_weights: Literal["none", "scores", "boxes"] = option(
         "none",
-        "where on an image the student follows its teacher. none: everywhere alike; scores: the "
+        "places on an image where the student follows its teacher. none: everywhere alike; scores: the "
         "more, the surer the teacher is of a box there; boxes: in the true boxes, and a tenth as "
         "much outside",
-        brief="where the student follows its teacher",
+        brief="places where the student follows its teacher",
     )

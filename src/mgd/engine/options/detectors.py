@@ -65,3 +65,8 @@ def check_detector(config: RunConfig) -> None:
         raise InputError(
             "`parallel=dp` cannot cut a list of images for several devices; use `parallel=ddp`"
         )
+    if config.devices.parallel == "fsdp":
+        raise InputError(
+            "`parallel=fsdp` shares out the teacher of a classifier; use `parallel=ddp`, with a "
+            "whole teacher on each device"
+        )
