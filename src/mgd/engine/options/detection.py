@@ -14,7 +14,7 @@ class DetectionConfig(Group):
 
     position_weights: Literal["none", "scores", "boxes"] = option(
         "none",
-        "places on an image where the student follows its teacher. none: everywhere alike; scores: the "
+        "places where the student follows its teacher. none: all alike; scores: the "
         "more, the surer the teacher is of a box there; boxes: in the true boxes, and a tenth as "
         "much outside",
         brief="places where the student follows its teacher",
