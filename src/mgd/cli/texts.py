@@ -53,7 +53,7 @@ _OF_DETECTORS = {
     "use_pretrained": "1: published ImageNet weights for the backbone",
     "distiller": "method of distillation: mgd, mgd-adapter, fitnet, ofd or none",
     "points": "where features are compared. backbone: at its stages; pyramid: at its levels; auto: "
-    "at both; FILE: YAML; default: backbone",
+    "at both; FILE: YAML; default: auto",
     "learning_rate": f"learning rate; with --opt sgd {_DETECTOR_SGD_RATE}, if none is given",
     "clip_grad_norm": "largest norm of the gradient of all weights together; a larger gradient is "
     "scaled down to it before the update",

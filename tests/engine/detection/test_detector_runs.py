@@ -102,8 +102,8 @@ def test_a_resumed_run_ends_where_a_whole_one_does(request, kind, cut):
 @pytest.mark.parametrize(
     ("options", "terms"),
     [
-        ({"distiller": "mgd"}, 4),
-        ({"distiller": "mgd-adapter", "position_weights": "boxes"}, 4),
+        ({"distiller": "mgd"}, 8),
+        ({"distiller": "mgd-adapter", "points": "backbone", "position_weights": "boxes"}, 4),
         ({"distiller": "ofd", "points": "pyramid"}, 4),
         ({"mgd_solver": "random", "points": "auto", "position_weights": "scores"}, 8),
     ],

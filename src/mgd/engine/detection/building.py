@@ -72,14 +72,14 @@ def choose_detector_points(
     """Returns a run's points: those of the user's file, or those that are found.
 
     Args:
-        given: A word of `POINTS`, or a file; empty for the backbone's.
+        given: A word of `POINTS`, or a file; empty for "auto".
         teacher, student: The networks.
         example: A few images.
 
     Raises:
         InputError: If the file is no YAML list of points, or none of this kind is found.
     """
-    kind = given or "backbone"
+    kind = given or "auto"
     if kind not in POINTS:
         return points_from_plain(teacher, student, read_points(Path(kind)))
     with evaluating(teacher), evaluating(student), torch.no_grad():
