@@ -170,7 +170,10 @@ def test_the_report_shows_the_boxes(taught, teacher, tmp_path):
         ({"mixup_alpha": 0.2}, "`mixup_alpha` (=0.2) has no effect on detectors"),
         ({"augment": "cifar"}, "`augment` (=cifar) is for classifiers"),
         ({"parallel": "dp"}, "`parallel=dp` cannot cut a list of images"),
-        ({"parallel": "fsdp"}, "`parallel=fsdp` shares out the teacher of a classifier"),
+        (
+            {"parallel": "fsdp", "distiller": "mgd"},
+            "`parallel=fsdp` shares out the teacher of a classifier",
+        ),
         ({"data": "digits"}, "data folder 'digits' does not exist"),
     ],
 )
