@@ -68,7 +68,6 @@ def renamed(content, **values):
         (lambda c: renamed(c, name=None), "categories number 2 has no 'name'"),
         (lambda c: renamed(c, name="disc"), "categories number 2 has the name 'disc' of an earli"),
     ],
-    ids=str,
 )
 def test_a_fault_of_coco_names_file_and_number(coco, edit, said):
     path = change(coco, "train", edit)
