@@ -37,11 +37,11 @@ def untrained(world):
     """The same, where a run is built and its folder made, but no epoch is trained."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "fit", lambda self, folder, teacher: None)
-        patch.setattr(run, "_finish", _nothing_found)
+        patch.setattr(run.ClassifierWork, "finish", _nothing_found)
         yield world
 
 
-def _nothing_found(trainer, path, *rest):
+def _nothing_found(work, trainer, path, *rest):
     return run.Outcome(path, {"epoch": 0, "top1": 0.0, "top5": 0.0}, None, None, 0, 0.0, 20)
 
 

@@ -62,7 +62,8 @@ def test_the_files_are_plain_yaml_csv_and_json(tmp_path):
         "cost_after", "churn", "dead_channels", "images", "seconds", "matching",
     ]  # fmt: skip
     assert list(json.loads((tmp_path / "result.json").read_text())) == [
-        "best_epoch", "valid_top1", "valid_top5", "test_top1", "test_top5", "teacher_top1",
+        "best_epoch", "valid_top1", "valid_top5", "valid_map", "valid_map_50", "test_map",
+        "test_map_50", "teacher_map", "teacher_map_50", "test_top1", "test_top5", "teacher_top1",
         "teacher_top5", "valid_is_agreement", "trained_parameters", "student_parameters",
         "teacher_parameters", "stopped_after", "seconds",
     ]  # fmt: skip

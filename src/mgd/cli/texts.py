@@ -55,8 +55,6 @@ _OF_DETECTORS = {
     "points": "where features are compared. backbone: at its stages; pyramid: at its levels; auto: "
     "at both; FILE: YAML; default: auto",
     "learning_rate": f"learning rate; with --opt sgd {_DETECTOR_SGD_RATE}, if none is given",
-    "clip_grad_norm": "largest norm of the gradient of all weights together; a larger gradient is "
-    "scaled down to it before the update",
     "patience": "epochs without a better mAP after which the run ends; 0: it never does",
 }
 """Texts of options, where detectors use them in another way."""
@@ -66,7 +64,6 @@ _DETECTOR: dict[str, Any] = {
     "epochs": 30,
     "opt": "adamw",
     "lr_schedule": "cosine",
-    "clip_grad_norm": 10,
 }
 """From random weights, SGD at 0.01 learned next to nothing in the first 12 epochs on 205 images."""
 _DETECTOR_OPTIMIZERS = {

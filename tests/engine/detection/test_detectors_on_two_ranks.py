@@ -101,7 +101,7 @@ def test_both_ranks_have_the_same_weights_also_when_resumed(request, kind, head)
     assert rows_of(folder) == rows_of(folder.with_name("parted"))
     assert {file.name for file in folder.iterdir()} == {
         ".lock", "args.yaml", "environment.json", "summary.csv", "result.json", "last.ckpt",
-        "best.ckpt", "previous.ckpt", "student.safetensors", "boxes.json",
+        "best.ckpt", "previous.ckpt", "student.safetensors", "boxes.json", "MODEL_CARD.md",
     } | ({"matching.json", "matching.csv"} if kind == "taught" else set())  # fmt: skip
     assert len(read_boxes(folder)) == PARTS["test"]
 
