@@ -88,7 +88,6 @@ def runs(fabric, config):
         pytest.param("two_ranks", "retinanet", marks=pytest.mark.slow),
         pytest.param("taught", "fasterrcnn", marks=pytest.mark.slow),
         pytest.param("taught", "fcos", marks=pytest.mark.slow),
-        pytest.param("two_ranks", "ssdlite", marks=pytest.mark.slow),
     ],
 )
 def test_both_ranks_have_the_same_weights_also_when_resumed(request, kind, head):
