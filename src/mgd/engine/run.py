@@ -85,13 +85,8 @@ def train(
             found before training starts leaves no folder behind.
     """
     check_logs(config.output)
-    return launch(config, partial(_train, reporter=reporter or Reporter(), command=command))
-
-
-def _train(
-    fabric: Fabric, config: RunConfig, reporter: Reporter, command: Sequence[str] = ()
-) -> Outcome:
-    return run_work(fabric, config, reporter, command, ClassifierWork)
+    told = reporter or Reporter()
+    return launch(config, partial(run_work, make=ClassifierWork, reporter=told, command=command))
 
 
 class ClassifierWork(Work[Outcome]):

@@ -12,15 +12,14 @@ from torchvision.models.detection import RetinaNet
 from boxed import write_voc
 from engine.detection.test_detector_runs import ARCH
 from engine.loop.test_trainer import rows_of
-from engine.loop.test_two_ranks import CutError, cut, of_all_ranks, on_two_ranks
+from engine.loop.test_two_ranks import CutError, cut, ends_of, on_two_ranks
 from mgd import ranks
 from mgd.data.boxes_by_place import load_boxes
 from mgd.engine.detection.detectors import Detector
 from mgd.engine.detection.pipeline import BoxPipeline
-from mgd.engine.detection.work import _train, train_detector
-from mgd.engine.loop.checkpoint import checksum
+from mgd.engine.detection.work import DetectorWork, train_detector
 from mgd.engine.loop.runlog import Reporter
-from mgd.engine.loop.trainer import Trainer
+from mgd.engine.loop.work import run_work
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.devices import launch
 from mgd.runfolder import read_boxes, read_run
@@ -52,32 +51,14 @@ def taught(two_ranks, tmp_path):
     )
 
 
-def ends_of(fabric, config, prepare=lambda patch: None):
-    """Trains and returns the checksums of what each rank ends with."""
-    ends = []
-    fit = Trainer.fit
-
-    def spy(self, *arguments):
-        fit(self, *arguments)
-        state = self.state.state_dict()
-        names = ("student", "distiller", "optimizer", "scheduler", "best")
-        ends.append({name: checksum(state[name]) for name in names})
-
-    with pytest.MonkeyPatch.context() as patch:
-        prepare(patch)
-        patch.setattr(Trainer, "fit", spy)
-        _train(fabric, config, Reporter())
-    return of_all_ranks(ends[0])
-
-
 def runs(fabric, config):
     """Trains at once, and in two goes."""
-    whole = ends_of(fabric, config.replace(experiment="whole"))
+    whole = ends_of(fabric, config.replace(experiment="whole"), make=DetectorWork)
     parted = config.replace(experiment="parted")
     with pytest.raises(CutError):
-        ends_of(fabric, parted, partial(cut, number=4))
+        ends_of(fabric, parted, partial(cut, number=4), make=DetectorWork)
     fabric.barrier()  # rank 0 has left the folder
-    return whole, ends_of(fabric, parted.replace(resume="auto"))
+    return whole, ends_of(fabric, parted.replace(resume="auto"), make=DetectorWork)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +141,7 @@ def boxes_that_arrive(fabric, config):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RetinaNet, "forward", spy)
-        _train(fabric, config, Reporter())
+        run_work(fabric, config, make=DetectorWork, reporter=Reporter())
     return sorted(chain.from_iterable(ranks.gather_objects(seen)), key=str)
 
 

@@ -16,8 +16,9 @@ from mgd import ranks
 from mgd.engine.loop.checkpoint import load_checkpoint
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.loop.trainer import Trainer
+from mgd.engine.loop.work import run_work
 from mgd.engine.options.config import RunConfig
-from mgd.engine.run import _train, train
+from mgd.engine.run import ClassifierWork, train
 from mgd.engine.runtime.sharding import shard_teacher
 from mgd.errors import InputError
 from mgd.method.teacher import FrozenTeacher
@@ -99,7 +100,8 @@ def test_a_run_goes_on_with_one_process(two_ranks):
 def halves(fabric, config):
     """Trains in bf16, without labels, with both kinds of teacher."""
     for parallel in ("ddp", "fsdp"):
-        _train(fabric, config.replace(experiment=parallel, parallel=parallel), Reporter())
+        one = config.replace(experiment=parallel, parallel=parallel)
+        run_work(fabric, one, make=ClassifierWork, reporter=Reporter())
         fabric.barrier()
     return
 

@@ -23,7 +23,8 @@ from mgd.engine.loop.checkpoint import checksum, load_checkpoint
 from mgd.engine.loop.pipeline import cut_splits
 from mgd.engine.loop.runlog import Reporter
 from mgd.engine.loop.trainer import Trainer
-from mgd.engine.run import _train, train
+from mgd.engine.loop.work import run_work
+from mgd.engine.run import ClassifierWork, train
 from mgd.engine.runtime.devices import launch
 from mgd.engine.tasks import kept_teacher
 from mgd.errors import InputError
@@ -81,7 +82,7 @@ def stop(fabric, config):
         if fabric.global_rank == 1:
             spoil(patch, {5, 6}, no_number_in_one_image)
         with pytest.raises(InputError) as caught:
-            _train(fabric, config, Reporter())
+            run_work(fabric, config, make=ClassifierWork, reporter=Reporter())
     return of_all_ranks(str(caught.value))
 
 
@@ -101,7 +102,7 @@ def test_both_ranks_stop_where_one_has_a_bad_loss(two_ranks):
     assert len(rows_of(folder)) == 1
 
 
-def ends_of(fabric, config, prepare, reporter=None):
+def ends_of(fabric, config, prepare=lambda patch: None, reporter=None, make=ClassifierWork):
     """Trains and returns the checksums of what each rank ends with."""
     ends = []
     fit = Trainer.fit
@@ -115,7 +116,7 @@ def ends_of(fabric, config, prepare, reporter=None):
     with pytest.MonkeyPatch.context() as patch:
         prepare(patch)
         patch.setattr(Trainer, "fit", spy)
-        _train(fabric, config, reporter or Reporter())
+        run_work(fabric, config, make=make, reporter=reporter or Reporter())
     return of_all_ranks(ends[0])
 
 
@@ -313,7 +314,7 @@ def elsewhere(fabric, config):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keeping.socket, "gethostname", lambda: f"node-{fabric.global_rank}")
         with pytest.raises(InputError) as caught:
-            _train(fabric, config, Heard())
+            run_work(fabric, config, make=ClassifierWork, reporter=Heard())
     return of_all_ranks(str(caught.value))
 
 

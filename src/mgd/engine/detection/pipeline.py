@@ -1,7 +1,6 @@
 """Pipeline of a run of detectors: from files to batches on this rank's device."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lightning_fabric import Fabric
@@ -26,11 +25,8 @@ from mgd.engine.loop.meter import TermMeter
 from mgd.engine.loop.pipeline import Part, num_workers
 from mgd.engine.loop.supply import Supply
 from mgd.engine.options.config import RunConfig
-from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.task import Task
 from mgd.runfolder import DETECTED
-
-logger = logging.getLogger(__name__)
 
 Batch = tuple[list[Tensor], list[Target]]
 
@@ -69,6 +65,11 @@ class BoxPipeline(Supply):
     def _loader(self, split: BoxSplit, order: int | None = None) -> DataLoader[Any]:
         batches = EvalBatches(len(split), self._share, self._rank, self._ranks, order)
         return build_loader(BoxDataset(split, None, self._seed), batches, self._workers, as_lists)
+
+    @property
+    def num_trained_on(self) -> int:
+        """Number of the images to train on."""
+        return len(self.splits.train)
 
     @property
     def num_valid(self) -> int:
@@ -126,17 +127,3 @@ class BoxPipeline(Supply):
         """Returns two training images on the device."""
         split = self.splits.train
         return self._moved([split.image(index) for index in range(min(2, len(split)))])
-
-    def state_dict(self) -> dict[str, int]:
-        """Returns how many training images there are."""
-        return {"images": len(self.splits.train)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Warns where the training images are not those of the state."""
-        then, now = whole_number(state, "images"), len(self.splits.train)
-        if then != now:
-            logger.warning(
-                "the checkpoint was made with %d training images, there are %d now: the run goes "
-                "on, but not as it would have without a stop",
-                *(then, now),
-            )

@@ -80,7 +80,7 @@ def train_detector(
     check_detector(config)
     return launch(
         on_several_gpus(config),
-        partial(_train, reporter=reporter or Reporter(), command=command),
+        partial(run_work, make=DetectorWork, reporter=reporter or Reporter(), command=command),
     )
 
 
@@ -94,12 +94,6 @@ def on_several_gpus(config: RunConfig) -> RunConfig:
     if takes_all and torch.cuda.device_count() > 1:
         return config.replace(parallel="ddp")
     return config
-
-
-def _train(
-    fabric: Fabric, config: RunConfig, reporter: Reporter, command: Sequence[str] = ()
-) -> DetectorOutcome:
-    return run_work(fabric, config, reporter, command, DetectorWork)
 
 
 class DetectorWork(Work[DetectorOutcome]):

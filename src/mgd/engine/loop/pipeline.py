@@ -1,9 +1,8 @@
 """Pipeline: a run's data, from files to batches on this rank's device."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -23,15 +22,12 @@ from mgd.engine.loop.meter import AccuracyMeter
 from mgd.engine.loop.supply import Supply
 from mgd.engine.options.config import RunConfig
 from mgd.engine.runtime.environment import num_cores
-from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.classifier import Classifier
 from mgd.engine.tasks.classifiers import Classifiers
 from mgd.engine.tasks.task import ClassifierTask, Task
 from mgd.errors import InputError
 from mgd.runfolder import CLASSIFIED
 from mgd.views import View
-
-logger = logging.getLogger(__name__)
 
 Loader = DataLoader[Batch]
 Part = Literal["valid", "test"]
@@ -108,6 +104,11 @@ class Pipeline(Supply):
         return self.teachers is not None
 
     @property
+    def num_trained_on(self) -> int:
+        """Number of the images to train on."""
+        return len(self.splits.trained_on)
+
+    @property
     def num_valid(self) -> int:
         """Number of the images that choose the epoch."""
         return len(self.splits.valid)
@@ -182,20 +183,6 @@ class Pipeline(Supply):
         labelled = Labelled(self.splits.valid, list(self.teachers.classes))
         self.splits = replace(self.splits, valid=labelled)
         self._in_order.pop("valid", None)
-
-    def state_dict(self) -> dict[str, int]:
-        """Returns how many training images there are."""
-        return {"images": len(self.splits.trained_on)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Warns where the training images are not those of the state."""
-        then, now = whole_number(state, "images"), len(self.splits.trained_on)
-        if then != now:
-            logger.warning(
-                "the checkpoint was made with %d training images, there are %d now: the run goes "
-                "on, but not as it would have without a stop",
-                *(then, now),
-            )
 
     def example(self) -> Tensor:
         """Returns two training images, uint8, on the device."""

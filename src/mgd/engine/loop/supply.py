@@ -1,5 +1,6 @@
 """Supply: what the loop asks of a run's data, whatever is to be found on its images."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,8 +10,11 @@ from torch import Tensor
 
 from mgd.data.loading import TrainBatches
 from mgd.engine.loop.meter import TermMeter
+from mgd.engine.runtime.figures import whole_number
 from mgd.engine.tasks.task import Task
 from mgd.runfolder import ScoreColumns
+
+logger = logging.getLogger(__name__)
 
 
 class Measured(ABC):
@@ -40,6 +44,11 @@ class Supply(ABC):
     """The order of the images to train on."""
     scores: ScoreColumns
     """By what the networks are measured."""
+
+    @property
+    @abstractmethod
+    def num_trained_on(self) -> int:
+        """Number of the images to train on."""
 
     @property
     @abstractmethod
@@ -82,10 +91,16 @@ class Supply(ABC):
         """
         return None
 
-    @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run compares its data with."""
+    def state_dict(self) -> dict[str, int]:
+        """Returns how many training images there are."""
+        return {"images": self.num_trained_on}
 
-    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Warns where the data are not those of the state."""
+        """Warns where the training images are not those of the state."""
+        then, now = whole_number(state, "images"), self.num_trained_on
+        if then != now:
+            logger.warning(
+                "the checkpoint was made with %d training images, there are %d now: the run goes "
+                "on, but not as it would have without a stop",
+                *(then, now),
+            )

@@ -89,18 +89,19 @@ class Work(ABC, Generic[Outcome]):
 def run_work(
     fabric: Fabric,
     config: RunConfig,
-    reporter: Reporter,
-    command: Sequence[str],
+    *,
     make: Callable[[Fabric, RunConfig, Reporter], Work[Outcome]],
+    reporter: Reporter,
+    command: Sequence[str] = (),
 ) -> Outcome:
     """Trains on this rank and leaves a run folder.
 
     Args:
         fabric: Launched.
         config: The run.
+        make: Makes the work; the config may be completed by it.
         reporter: Told what happens.
         command: Words of the command line that asked for the run.
-        make: Makes the work; the config may be completed by it.
 
     Raises:
         InputError: For anything that cannot be used; what is found before training starts leaves
