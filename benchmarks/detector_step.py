@@ -1,11 +1,12 @@
 """Times a training step of a detector under a teacher over the smallest possible ones, the floors.
 
 Both floors have the student's own training step. One has the teacher's whole forward beside it, the
-other only the forward of the teacher's backbone, which is all that points at its stages need.
+other only the forward of the teacher's backbone, which is all that points at its stages need. The
+points are otherwise those of the commands: stages, and levels of the pyramid behind them.
 
-`python -m benchmarks.detector_step` measures a RetinaNet at 256 px, with batches of 8 images of
-noise and random boxes. The teacher has random weights and is sure of no box, so that none is sorted
-out behind its heads.
+`python -m benchmarks.detector_step` measures the pair of the evidence, RetinaNets at 256 px, with
+batches of 8 images of noise and random boxes. The teacher has random weights and is sure of no box,
+so that none is sorted out behind its heads.
 """
 
 from collections.abc import Callable
@@ -21,12 +22,12 @@ from mgd.engine.options.config import RunConfig
 from mgd.models import create_detector
 
 COMMAND = "python -m benchmarks.detector_step"
-TEACHER, STUDENT = "retinanet/resnet34", "retinanet_x0_5/resnet18"
+TEACHER, STUDENT = "retinanet_x0_5/resnet34", "retinanet_x0_5/resnet18"
 SIZE, BATCH, BOXES, CLASSES = 256, 8, 6, ("red", "white", "platelet")
 WHOLE, BACKBONE = "teacher + student", "teacher's backbone + student"
 STEPS: dict[str, dict[str, Any]] = {
     "mgd": {},
-    "mgd, points auto": {"points": "auto"},
+    "mgd, stages alone": {"points": "backbone"},
     "mgd, weights by boxes": {"position_weights": "boxes"},
     "mgd, weights by scores": {"position_weights": "scores"},
 }
