@@ -1,0 +1,103 @@
+"""Other forms of the adapter that starts as the matching, beside the one that is an option.
+
+`docs/evidence.md` says what each gave, "Other forms of the adapter".
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mgd.inside import PointPair
+from mgd.method.adapter import AdapterPoint
+from mgd.method.matcher import MatchingReport
+
+
+class _Start(AdapterPoint):
+    """Another share of the matching, and of the usual random start."""
+
+    matched, noise = 1.0, 0.1
+
+    @torch.no_grad()
+    def _become_the_matching(self) -> None:
+        self.projection.reset_parameters()
+        weight = self.projection.weight[:, :, 0, 0]
+        weight.mul_(self.noise).add_(self._matching_matrix(), alpha=self.matched)
+
+
+class NoNoise(_Start):
+    """The matching alone."""
+
+    noise = 0.0
+
+
+class FullNoise(_Start):
+    """The matching, and the whole of the usual random start."""
+
+    noise = 1.0
+
+
+class HalfScale(_Start):
+    """Half of both. A BatchNorm follows, so the steps are larger for their length, and no more."""
+
+    matched, noise = 0.5, 0.05
+
+
+class QuarterScale(_Start):
+    """A quarter of both."""
+
+    matched, noise = 0.25, 0.025
+
+
+class FreedLater(AdapterPoint):
+    """The matching alone until it is solved for the second time; then the adapter is learned."""
+
+    solved_again = True
+
+    def __init__(self, pair: PointPair):
+        super().__init__(pair)
+        self.is_free = False
+
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the loss (B,), at first without a gradient for the convolution."""
+        weight = self.projection.weight
+        projected = self.norm(F.conv2d(student, weight if self.is_free else weight.detach()))
+        return self.comparison(projected, teacher, self.margin, weights)
+
+    def rematch(self, is_first: bool) -> MatchingReport:
+        """Solves the matching; the second one is where learning starts, later ones are unused."""
+        report = super().rematch(is_first)
+        if not is_first and not self.is_free:
+            self._become_the_matching()
+            self.is_free = True
+        return report
+
+
+class DrawnBack(AdapterPoint):
+    """A loss on the distance of each row from where it started, a hundredth per element."""
+
+    began: Tensor
+
+    def __init__(self, pair: PointPair):
+        super().__init__(pair)
+        self.register_buffer("began", torch.zeros_like(self.projection.weight))
+
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the adapter's loss (B,), and that of its weights."""
+        apart = (self.projection.weight - self.began).square().sum((1, 2, 3)).mean()
+        return super().loss(student, teacher, weights) + 0.01 * self.num_elements * apart
+
+    def _become_the_matching(self) -> None:
+        super()._become_the_matching()
+        self.began.copy_(self.projection.weight.detach())
+
+
+class TwoNorms(AdapterPoint):
+    """The student's channels have a BatchNorm of their own in front of the convolution."""
+
+    def __init__(self, pair: PointPair):
+        super().__init__(pair)
+        self.norm_before = nn.BatchNorm2d(pair.student_shape[0], affine=False)
+
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the adapter's loss (B,) of the normalised student."""
+        return super().loss(self.norm_before(student), teacher, weights)
