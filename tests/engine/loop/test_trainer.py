@@ -470,3 +470,18 @@ def test_a_folder_of_images_is_learned(fast_run, image_folder):
     )
     assert outcome.test is None
     assert outcome.best["top1"] > 60
+
+
+def test_one_value_per_channel_of_a_batchnorm_is_a_batch_too_small(fast_run):
+    config = fast_run.replace(arch="mobilenet_v2", size=32, batch_size=1)
+    with pytest.raises(InputError, match="--batch-size to at least 2 for each process"):
+        train(config)
+
+
+def test_another_error_of_a_step_stays_what_it_is(fast_run, monkeypatch):
+    def broken(task, *given):
+        raise ValueError("of the network's own")
+
+    monkeypatch.setattr("mgd.engine.tasks.supervised.SupervisedTask.losses", broken)
+    with pytest.raises(ValueError, match="of the network's own"):
+        train(fast_run)

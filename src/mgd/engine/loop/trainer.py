@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 
 from mgd import ranks
 from mgd.data.loading import Key
+from mgd.engine.loop.batches import telling_of_too_few_images
 from mgd.engine.loop.checkpoint import save_best, save_last
 from mgd.engine.loop.gallery import begin_gallery
 from mgd.engine.loop.meter import Pace
@@ -186,7 +187,8 @@ class Trainer:
             numbers = range(progress.step * per_step, progress.step * per_step + len(batches))
             size = sum(map(plan.batch_size, numbers))
             self.task.begin_step(progress.epoch, progress.step)
-            self._step(batches, size, sum(map(plan.labelled, numbers)) / size)
+            with telling_of_too_few_images():
+                self._step(batches, size, sum(map(plan.labelled, numbers)) / size)
             progress.step += 1
             pace.images += size
             is_last = progress.step == self.num_steps
