@@ -1,6 +1,6 @@
 """Other forms of the adapter that starts as the matching, beside the one that is an option.
 
-`docs/evidence.md` says what each gave, "Other forms of the adapter".
+`docs/evidence.md` says what each gave, under "Forms of the adapter".
 """
 
 import torch
@@ -12,40 +12,33 @@ from mgd.method.adapter import AdapterPoint
 from mgd.method.matcher import MatchingReport
 
 
-class _Start(AdapterPoint):
-    """Another share of the matching, and of the usual random start."""
-
-    matched, noise = 1.0, 0.1
-
-    @torch.no_grad()
-    def _become_the_matching(self) -> None:
-        self.projection.reset_parameters()
-        weight = self.projection.weight[:, :, 0, 0]
-        weight.mul_(self.noise).add_(self._matching_matrix(), alpha=self.matched)
-
-
-class NoNoise(_Start):
+class NoNoise(AdapterPoint):
     """The matching alone."""
 
     noise = 0.0
 
 
-class FullNoise(_Start):
+class FullNoise(AdapterPoint):
     """The matching, and the whole of the usual random start."""
 
     noise = 1.0
 
 
-class HalfScale(_Start):
-    """Half of both. A BatchNorm follows, so the steps are larger for their length, and no more."""
+class HalfScale(AdapterPoint):
+    """Starts at half of the weights. A BatchNorm follows, so this alone makes learning faster."""
 
-    matched, noise = 0.5, 0.05
+    scale = 0.5
+
+    @torch.no_grad()
+    def _become_the_matching(self) -> None:
+        super()._become_the_matching()
+        self.projection.weight.mul_(self.scale)
 
 
-class QuarterScale(_Start):
-    """A quarter of both."""
+class QuarterScale(HalfScale):
+    """Starts at a quarter of the weights."""
 
-    matched, noise = 0.25, 0.025
+    scale = 0.25
 
 
 class FreedLater(AdapterPoint):

@@ -7,7 +7,7 @@ import torch
 from test_distiller import IMAGES, Net, make, teacher_net
 
 import mgd
-from mgd.method.adapter import NOISE
+from mgd.method.adapter import AdapterPoint
 
 
 def started(student=(4, 6), teacher=(8, 12), **options):
@@ -22,7 +22,7 @@ def matrices(distiller):
 
 
 def limit(channels):  # of the usual start: uniform, within one over the root of the inputs
-    return NOISE / channels**0.5 + 1e-6
+    return AdapterPoint.noise / channels**0.5 + 1e-6
 
 
 def test_it_starts_as_the_matching_and_a_little_noise():

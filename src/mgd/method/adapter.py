@@ -10,10 +10,6 @@ from mgd.method.matcher import MatchingReport
 from mgd.method.point import MatchedPoint
 from mgd.tensors.reducers import REDUCERS
 
-NOISE = 0.1
-"""Share of a convolution's usual random start that is added to the matching. Other shares were not
-compared."""
-
 
 class AdapterPoint(MatchedPoint):
     """A 1x1 convolution from the student's channels to the teacher's, which starts as the matching.
@@ -34,6 +30,9 @@ class AdapterPoint(MatchedPoint):
     """
 
     solved_again = False
+    noise = 0.1
+    """Share of a convolution's usual random start that is added to the matching. On the digits
+    neither none nor all of it was better; docs/evidence.md."""
 
     def __init__(self, pair: PointPair, solver: str = "scipy", comparison: Comparison = PARTIAL_L2):
         # Any reducer but the sparse one gives every student channel as many as there are.
@@ -69,7 +68,7 @@ class AdapterPoint(MatchedPoint):
     def _become_the_matching(self) -> None:
         self.projection.reset_parameters()
         weight = self.projection.weight[:, :, 0, 0]
-        weight.mul_(NOISE).add_(self._matching_matrix())
+        weight.mul_(self.noise).add_(self._matching_matrix())
 
     def _matching_matrix(self) -> Tensor:
         """Returns (T, S): 1 where t is matched to s; rows add up to 1.
