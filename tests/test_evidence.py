@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from benchmarks.evidence.plan import TIERS, chosen, plan, read_matrix
 from benchmarks.evidence.runner import in_present_names, read_results, row_key, run_all
 from PIL import Image
 
+from mgd import DistillationPoint
 from mgd.report import summarize
 from pages import ROOT
 from shell import parsed
@@ -102,6 +104,15 @@ def test_every_row_was_made_by_the_matrix_as_it_is():
         commands[job.key].add(job.command)
     for row in ROWS:
         assert row["command"] in commands.get(row_key(row), ()), row["command"]
+
+
+def test_every_own_loss_of_the_matrix_is_a_point():
+    methods = [own for group in MATRIX["experiments"].values() for own in group["methods"].values()]
+    names = {name for own in methods if ":" in (name := own.get("distiller", ""))}
+    assert names
+    for name in names:
+        module, _, attribute = name.partition(":")
+        assert issubclass(getattr(import_module(module), attribute), DistillationPoint)
 
 
 def test_a_changed_figure_is_seen():
