@@ -41,6 +41,12 @@ class QuarterScale(HalfScale):
     scale = 0.25
 
 
+class EighthScale(HalfScale):
+    """Starts at an eighth of the weights."""
+
+    scale = 0.125
+
+
 class FreedLater(AdapterPoint):
     """The matching alone until it is solved for the second time; then the adapter is learned."""
 

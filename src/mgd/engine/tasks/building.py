@@ -136,8 +136,9 @@ def choose_logits(
     """Decides how much the logits teach beside the features, where no option says so.
 
     Whether they do is open where some images have no label; elsewhere only the user adds them.
-    They then share the weight of the labels, since they say nearly the same: with more weight on
-    the classes altogether the features count too little (docs/evidence.md).
+    Where labels are many, the logits say nearly the same as they do, and share their weight: with
+    more on the classes altogether the features count too little. Where labels are few, the last
+    layer needs both in full (docs/evidence.md).
 
     Args:
         config: The run.
@@ -151,17 +152,18 @@ def choose_logits(
     if options.distiller in ("none", "kd") or options.mgd_with_kd == 0:
         return config, ""
     has_unlabelled = bool(data.unlabelled) or data.label_free
+    weight, labels = logit_weight(labels_per_class), f"{labels_per_class:.0f} labels of a class"
     if options.mgd_with_kd == 1:
         if has_unlabelled or (options.kd_weight, options.ce_weight) != ("auto", "auto"):
             return config, ""
-        return config.replace(kd_weight=0.5, ce_weight=0.5), (
-            "labels and logits count half each (see --kd-weight and --ce-weight)"
+        share, how = (1, "in full") if weight else (0.5, "half each")
+        return config.replace(kd_weight=share, ce_weight=share), (
+            f"labels and logits count {how}, with {labels} (see --kd-weight and --ce-weight)"
         )
     if not data.unlabelled or teacher is None or teacher.no_answers:
         return config, ""
     if options.kd_weight != "auto":
         return config.replace(mgd_with_kd=1), ""
-    weight, labels = logit_weight(labels_per_class), f"{labels_per_class:.0f} labels of a class"
     if not weight:
         return config, f"the features teach without the logits, with {labels} (see --mgd-with-kd)"
     config = config.replace(mgd_with_kd=1, kd_weight=weight)
