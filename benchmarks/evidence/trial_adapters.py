@@ -12,42 +12,40 @@ from mgd.method.adapter import AdapterPoint
 from mgd.method.matcher import MatchingReport
 
 
-class NoNoise(AdapterPoint):
-    """The matching alone."""
+class WholeScale(AdapterPoint):
+    """Starts as the matching itself, with 1 where the option has 1/2."""
 
-    noise = 0.0
-
-
-class FullNoise(AdapterPoint):
-    """The matching, and the whole of the usual random start."""
-
-    noise = 1.0
+    scale = 1.0
 
 
-class HalfScale(AdapterPoint):
-    """Starts at half of the weights. A BatchNorm follows, so this alone makes learning faster."""
-
-    scale = 0.5
-
-    @torch.no_grad()
-    def _become_the_matching(self) -> None:
-        super()._become_the_matching()
-        self.projection.weight.mul_(self.scale)
-
-
-class QuarterScale(HalfScale):
+class QuarterScale(AdapterPoint):
     """Starts at a quarter of the weights."""
 
     scale = 0.25
 
 
-class EighthScale(HalfScale):
+class EighthScale(AdapterPoint):
     """Starts at an eighth of the weights."""
 
     scale = 0.125
 
 
-class FreedLater(AdapterPoint):
+# The forms below were compared at the whole scale.
+
+
+class NoNoise(WholeScale):
+    """The matching alone."""
+
+    noise = 0.0
+
+
+class FullNoise(WholeScale):
+    """The matching, and the whole of the usual random start."""
+
+    noise = 1.0
+
+
+class FreedLater(WholeScale):
     """The matching alone until it is solved for the second time; then the adapter is learned."""
 
     solved_again = True
@@ -71,7 +69,7 @@ class FreedLater(AdapterPoint):
         return report
 
 
-class DrawnBack(AdapterPoint):
+class DrawnBack(WholeScale):
     """A loss on the distance of each row from where it started, a hundredth per element."""
 
     began: Tensor
@@ -90,7 +88,7 @@ class DrawnBack(AdapterPoint):
         self.began.copy_(self.projection.weight.detach())
 
 
-class TwoNorms(AdapterPoint):
+class TwoNorms(WholeScale):
     """The student's channels have a BatchNorm of their own in front of the convolution."""
 
     def __init__(self, pair: PointPair):
@@ -102,7 +100,7 @@ class TwoNorms(AdapterPoint):
         return super().loss(self.norm_before(student), teacher, weights)
 
 
-class Sampled(AdapterPoint):
+class Sampled(WholeScale):
     """On maps of more than 64 positions, every second row and column alone, from a random start.
 
     The loss is a quarter of the work there, and over the steps every position counts as much.

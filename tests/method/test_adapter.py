@@ -22,7 +22,7 @@ def matrices(distiller):
 
 
 def limit(channels):  # of the usual start: uniform, within one over the root of the inputs
-    return AdapterPoint.noise / channels**0.5 + 1e-6
+    return AdapterPoint.scale * AdapterPoint.noise / channels**0.5 + 1e-6
 
 
 def test_it_starts_as_the_matching_and_a_little_noise():
@@ -33,7 +33,7 @@ def test_it_starts_as_the_matching_and_a_little_noise():
             for student, teacher in enumerate(group.tolist()):
                 wanted[teacher, student] = 1
         assert (wanted.sum(1) == 1).all()
-        noise = weight - wanted
+        noise = weight - AdapterPoint.scale * wanted
         assert noise.abs().max() <= limit(weight.shape[1])
         assert noise.std() > 0.3 * limit(weight.shape[1])
 
@@ -45,7 +45,7 @@ def test_every_teacher_channel_starts_somewhere():
         nearest = point.matcher.compute().argmin(0)
         for teacher in set(range(len(weight))) - matched:
             assert weight[teacher].argmax() == nearest[teacher]
-            assert weight[teacher].max() > 1 - limit(weight.shape[1])
+            assert weight[teacher].max() > AdapterPoint.scale - limit(weight.shape[1])
 
 
 def test_a_teacher_channel_of_several_starts_as_their_mean():
@@ -54,8 +54,8 @@ def test_a_teacher_channel_of_several_starts_as_their_mean():
     followed = point.matcher.matching[0].bincount(minlength=5).tolist()
     assert max(followed) > 1
     for row, followers in zip(weight, followed, strict=True):
-        assert row.max() <= 1 / followers + limit(12)
-        assert row.sum() == pytest.approx(1, abs=12 * limit(12))
+        assert row.max() <= AdapterPoint.scale / followers + limit(12)
+        assert row.sum() == pytest.approx(AdapterPoint.scale, abs=12 * limit(12))
 
 
 def test_the_loss_is_that_of_ofd_with_the_same_convolution():
