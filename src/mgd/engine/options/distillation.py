@@ -98,10 +98,11 @@ class DistillationConfig(Group):
     )
     kd_weight: float | Literal["auto"] = option(
         "auto",
-        "weight of the loss on the logits. auto: 1 with --distiller kd; with --mgd-with-kd 1 the "
-        "logits and the labels share a weight of 1, 0.5 each, unless --ce-weight is given, or "
-        "some images have no label: then 1; without it, with --unlabelled, 1 - n / 100 for n "
-        "labelled images of a class, and 0 from 100 on",
+        "weight of the loss on the logits. auto: 1 with --distiller kd and with --mgd-with-kd 1; "
+        "but from 100 labelled images of a class on, the logits beside the features share a weight "
+        "of 1 with the labels, 0.5 each, unless --ce-weight is given, or some images have no label; "
+        "without --mgd-with-kd, with --unlabelled, 1 - n / 100 for n labelled images of a class, "
+        "and 0 from 100 on",
         least=0,
         brief="weight of the loss on the logits",
     )
