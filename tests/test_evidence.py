@@ -157,10 +157,10 @@ def test_tiers_hold_the_lower_ones():
 
 def test_what_is_needed_is_run_before_of_whatever_tier_and_what_is_done_is_not():
     jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", ())
-    assert [job.experiment for job in jobs] == ["cifar10-teachers"] + 3 * ["cifar10-scratch"]
+    assert [job.experiment for job in jobs] == ["cifar10-teachers"] + 6 * ["cifar10-scratch"]
     done = {jobs[0].key, jobs[1].key}
     jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", done, present=done)
-    assert [job.seed for job in jobs] == [1, 2]
+    assert [job.seed for job in jobs] == [1, 2, 3, 4, 5]
     given = chosen(plan(MATRIX, GIVEN), "cpu", "cifar10-scratch/MGD amp$", ())
     assert {job.experiment for job in given} == {"cifar10-scratch"}
 

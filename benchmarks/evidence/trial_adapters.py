@@ -30,6 +30,34 @@ class EighthScale(AdapterPoint):
     scale = 0.125
 
 
+class AtMost256(AdapterPoint):
+    """Every k-th row and column alone, from a random start, so that at most 256 positions are left.
+
+    k is the least that does. Over the steps every position counts as much.
+    """
+
+    most = 256
+
+    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the adapter's loss (B,) over those positions, times their share."""
+        height, width = student.shape[2:]
+        step = 1
+        while -(-height // step) * -(-width // step) > self.most:
+            step += 1
+        row, column = torch.randint(step, (2,)).tolist()
+        student, teacher = (maps[:, :, row::step, column::step] for maps in (student, teacher))
+        if weights is not None:
+            weights = weights[:, row::step, column::step]
+        share = student.shape[2] * student.shape[3] / (height * width)
+        return super().loss(student, teacher, weights) / share
+
+
+class AtMost64(AtMost256):
+    """At most 64 positions."""
+
+    most = 64
+
+
 # The forms below were compared at the whole scale.
 
 
@@ -98,50 +126,3 @@ class TwoNorms(WholeScale):
     def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the adapter's loss (B,) of the normalised student."""
         return super().loss(self.norm_before(student), teacher, weights)
-
-
-class Sampled(WholeScale):
-    """On maps of more than 64 positions, every second row and column alone, from a random start.
-
-    The loss is a quarter of the work there, and over the steps every position counts as much.
-    """
-
-    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Returns the adapter's loss (B,) over a quarter of the positions, times four."""
-        positions = student.shape[2] * student.shape[3]
-        if positions <= 64:
-            return super().loss(student, teacher, weights)
-        row, column = torch.randint(2, (2,)).tolist()
-        student, teacher = (maps[:, :, row::2, column::2] for maps in (student, teacher))
-        if weights is not None:
-            weights = weights[:, row::2, column::2]
-        share = student.shape[2] * student.shape[3] / positions
-        return super().loss(student, teacher, weights) / share
-
-
-class AtMost256(AdapterPoint):
-    """Every k-th row and column alone, from a random start, so that at most 256 positions are left.
-
-    k is the least that does. Over the steps every position counts as much.
-    """
-
-    most = 256
-
-    def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Returns the adapter's loss (B,) over those positions, times their share."""
-        height, width = student.shape[2:]
-        step = 1
-        while -(-height // step) * -(-width // step) > self.most:
-            step += 1
-        row, column = torch.randint(step, (2,)).tolist()
-        student, teacher = (maps[:, :, row::step, column::step] for maps in (student, teacher))
-        if weights is not None:
-            weights = weights[:, row::step, column::step]
-        share = student.shape[2] * student.shape[3] / (height * width)
-        return super().loss(student, teacher, weights) / share
-
-
-class AtMost64(AtMost256):
-    """At most 64 positions."""
-
-    most = 64
