@@ -10,7 +10,12 @@ from typing import Any
 from benchmarks.common import DEVICE, PAIRS, arguments, interleaved, keep, kept, median, ratio
 from benchmarks.step import BATCH, MGD, SIZE, Bench
 
-METHODS = {"mgd": MGD, "mgd-adapter": {"distiller": "mgd-adapter"}, "ofd": {"distiller": "ofd"}}
+METHODS = {
+    "mgd": MGD,
+    "mgd-adapter": {"distiller": "mgd-adapter"},
+    "on 64 positions": {"distiller": "benchmarks.evidence.trial_adapters:AtMost64"},
+    "ofd": {"distiller": "ofd"},
+}
 
 
 def measure(bench: Bench, rounds: int) -> dict[str, Any]:
