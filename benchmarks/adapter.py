@@ -13,8 +13,8 @@ from benchmarks.step import BATCH, MGD, SIZE, Bench
 METHODS = {
     "mgd": MGD,
     "mgd-adapter": {"distiller": "mgd-adapter"},
-    "on 64 positions": {"distiller": "benchmarks.evidence.trial_adapters:AtMost64"},
     "ofd": {"distiller": "ofd"},
+    "on 64 positions": {"distiller": "benchmarks.evidence.trial_adapters:AtMost64"},
 }
 
 

@@ -67,7 +67,7 @@ def adapter(found: Any) -> str:
     for pair, values in found["pairs"].items():
         seconds, ratios = values["seconds"].values(), values["over the floor"].values()
         rows.append([pair, values["rounds"], " / ".join(map(str, seconds)), *ratios])
-    names = ("MGD", "MGD adapter", "the same on 64 positions", "OFD")
+    names = ("MGD", "MGD adapter", "OFD", "MGD adapter on 64 positions")
     header = ["pair", "rounds", f"s: floor / {' / '.join(names)}"]
     header += [f"{name} / floor" for name in names]
     return f"{found['setting']}.\n\n" + table(header, rows)
