@@ -320,15 +320,12 @@ def test_the_labels_decide_whether_the_logits_teach(config, options, labels, wei
     assert (chosen.distillation.logit_weight, line) == (pytest.approx(weight), said)
 
 
-HALF = "labels and logits count half each, with 450 labels of a class (see --kd-weight and --ce-weight)"
-FULL = "labels and logits count in full, with 6 labels of a class (see --kd-weight and --ce-weight)"
+COUNT = "labels and logits count {}, with {} labels of a class (see --kd-weight and --ce-weight)"
+HALF, FULL = COUNT.format("half each", 450), COUNT.format("in full", 6)
 
 
 @pytest.mark.parametrize("distiller", ["mgd", "mgd-adapter", "ofd"])
-@pytest.mark.parametrize(
-    ("labels", "weight", "said"),
-    [(6, 1, FULL), (450, 0.5, HALF)],
-)
+@pytest.mark.parametrize(("labels", "weight", "said"), [(6, 1, FULL), (450, 0.5, HALF)])
 def test_logits_beside_the_features_count_in_full_where_labels_are_few(
     config, distiller, labels, weight, said
 ):
