@@ -16,10 +16,10 @@ from torchvision.transforms import v2
 
 import mgd
 from benchmarks.common import DEVICE, WALL, arguments, keep, median, ratio
-from mgd.data.transforms import MEAN, STD
 from mgd.engine.options.config import RunConfig
 from mgd.engine.run import train
 from mgd.runfolder import read_epochs
+from mgd.views import MEAN, STD
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet20_x0_5"
 BATCH, IMAGES, WORKERS, EPOCHS = 128, 4096, 1, 3

@@ -1,7 +1,10 @@
 """The benchmarks' pages hold what `results.json` holds."""
 
 import json
+import pkgutil
+from importlib import import_module
 
+import benchmarks
 import pytest
 from benchmarks import adapter, detector_step, step, tables, views, views_kept
 from benchmarks.common import PAIRS, RESULTS
@@ -9,6 +12,13 @@ from benchmarks.tables import PAGE, SPEED, page, speed_page
 from benchmarks.targets import IMAGENET, TRACKED, targets, update_share
 
 RESULTS_NOW = json.loads(RESULTS.read_text())
+
+
+@pytest.mark.parametrize(
+    "name", [found.name for found in pkgutil.iter_modules(benchmarks.__path__)]
+)
+def test_every_benchmark_finds_what_it_imports(name):
+    assert import_module(f"benchmarks.{name}")
 
 
 @pytest.mark.parametrize("options", [step.KD, step.MGD_AND_KD, *adapter.METHODS.values()])

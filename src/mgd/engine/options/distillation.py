@@ -99,8 +99,8 @@ class DistillationConfig(Group):
     kd_weight: float | Literal["auto"] = option(
         "auto",
         "weight of the loss on the logits. auto: 1 with --distiller kd and with --mgd-with-kd 1; "
-        "but from 100 labelled images of a class on, the logits beside the features share a weight "
-        "of 1 with the labels, 0.5 each, unless --ce-weight is given, or some images have no label; "
+        "but from 100 labelled images of a class on, logits beside the features share a weight of "
+        "1 with the labels, 0.5 each, unless --ce-weight is given, or some images have no label; "
         "without --mgd-with-kd, with --unlabelled, 1 - n / 100 for n labelled images of a class, "
         "and 0 from 100 on",
         least=0,
