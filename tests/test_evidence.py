@@ -108,9 +108,9 @@ OWN = {
 @pytest.mark.parametrize("name", OWN)
 def test_the_methods_at_their_own_weights_have_the_figures_of_the_rows(name):
     run = {(row["experiment"], row["method"]) for row in ROWS}
-    own = {method: f"{name}-own" for method in OWN[name]}
-    where = {m: own[m] if (own[m], m) in run else f"{name}-kd" for m in own}
-    cells = " | ".join(figure_of(where[method], method) for method in own)
+    own, kd = f"{name}-own", f"{name}-kd"
+    where = {method: own if (own, method) in run else kd for method in OWN[name]}
+    cells = " | ".join(figure_of(where[method], method) for method in where)
     assert f" | {cells} |" in (ROOT / "README.md").read_text().replace("**", "")
 
 
