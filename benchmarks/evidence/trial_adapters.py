@@ -39,7 +39,7 @@ class AtMost256(AdapterPoint):
     most = 256
 
     def loss(self, student: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Returns the adapter's loss (B,) over those positions, times their share."""
+        """Returns the adapter's loss (B,) over those positions, divided by their share of all."""
         height, width = student.shape[2:]
         step = 1
         while -(-height // step) * -(-width // step) > self.most:
