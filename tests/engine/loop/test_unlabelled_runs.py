@@ -320,8 +320,8 @@ def test_the_labels_decide_whether_the_logits_teach(config, options, labels, wei
     assert (chosen.distillation.logit_weight, line) == (pytest.approx(weight), said)
 
 
-COUNT = "labels and logits count {}, with {} labels of a class (see --kd-weight and --ce-weight)"
-HALF, FULL = COUNT.format("half each", 450), COUNT.format("in full", 6)
+HALF = "labels and logits weigh 0.5 each, with 450 labels of a class (see --ce-weight)"
+FULL = "labels and logits weigh 1 each, with 6 labels of a class (see --ce-weight)"
 
 
 @pytest.mark.parametrize("distiller", ["mgd", "mgd-adapter", "ofd"])

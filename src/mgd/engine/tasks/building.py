@@ -156,9 +156,9 @@ def choose_logits(
     if options.mgd_with_kd == 1:
         if has_unlabelled or (options.kd_weight, options.ce_weight) != ("auto", "auto"):
             return config, ""
-        share, how = (1, "in full") if weight else (0.5, "half each")
+        share = 1 if weight else 0.5
         return config.replace(kd_weight=share, ce_weight=share), (
-            f"labels and logits count {how}, with {labels} (see --kd-weight and --ce-weight)"
+            f"labels and logits weigh {share} each, with {labels} (see --ce-weight)"
         )
     if not data.unlabelled or teacher is None or teacher.no_answers:
         return config, ""
