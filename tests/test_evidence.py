@@ -177,12 +177,24 @@ def test_tiers_hold_the_lower_ones():
     assert 0 < sizes[0] < sizes[1] < sizes[2] == len(jobs)
 
 
+def test_a_method_may_have_seeds_of_its_own():
+    jobs = [job for job in plan(MATRIX) if job.experiment == "cifar10-scratch"]
+    seeds = {
+        name: [job.seed for job in jobs if job.method == name] for name in ("KD", "student alone")
+    }
+    assert seeds == {"KD": [0, 1, 2], "student alone": [0, 1, 2, 3, 4, 5]}
+    assert not any("--seeds" in job.words for job in plan(MATRIX))
+    # What starts from such a run starts from that of its own seed.
+    needs = {job.seed: job.needs[0][2] for job in plan(MATRIX) if job.experiment == "grocery-own"}
+    assert needs == {seed: seed for seed in range(6)}
+
+
 def test_what_is_needed_is_run_before_of_whatever_tier_and_what_is_done_is_not():
     jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", ())
-    assert [job.experiment for job in jobs] == ["cifar10-teachers"] + 6 * ["cifar10-scratch"]
+    assert [job.experiment for job in jobs] == ["cifar10-teachers"] + 3 * ["cifar10-scratch"]
     done = {jobs[0].key, jobs[1].key}
     jobs = chosen(plan(MATRIX), "cpu", "cifar10-scratch/MGD amp$", done, present=done)
-    assert [job.seed for job in jobs] == [1, 2, 3, 4, 5]
+    assert [job.seed for job in jobs] == [1, 2]
     given = chosen(plan(MATRIX, GIVEN), "cpu", "cifar10-scratch/MGD amp$", ())
     assert {job.experiment for job in given} == {"cifar10-scratch"}
 

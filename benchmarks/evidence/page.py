@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.common import fill
 from benchmarks.evidence.commands import commands_page, link
-from benchmarks.evidence.plan import HERE
+from benchmarks.evidence.plan import HERE, seeds_of
 from mgd.report import HEADINGS, figures, summarize
 from mgd.runfolder import (
     CLASSIFIED,
@@ -72,7 +72,7 @@ def all_commands(rows: list[Row], matrix: dict[str, Any]) -> str:
 def section(name: str, experiment: dict[str, Any], rows: list[Row]) -> str:
     """Returns the tables of an experiment in Markdown."""
     mine = rows_of(rows, name, experiment)
-    planned = len(experiment["methods"]) * len(experiment["seeds"])
+    planned = sum(len(seeds_of(experiment, method)) for method in experiment["methods"])
     done = f"tier {experiment['tier']}, {len(mine)} of {planned} runs"
     lines = [f"*{experiment['title']}: {done}.*" + (f" ({link(name)})" if mine else "")]
     if mine and experiment.get("choose"):

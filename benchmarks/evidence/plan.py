@@ -1,5 +1,6 @@
 """Plan: reads `matrix.yaml` into jobs, each of them one command line of `mgd`."""
 
+import itertools
 import re
 from collections.abc import Collection, Container
 from dataclasses import dataclass
@@ -60,17 +61,27 @@ def plan(matrix: dict[str, Any], weights: Container[str] = ()) -> list[Job]:
         matrix: As read.
         weights: Names of the weights files that are given; the others are trained.
     """
-    return [
-        _job(matrix, name, method, seed, weights)
-        for name, experiment in matrix["experiments"].items()
-        for seed in experiment["seeds"]
-        for method in experiment["methods"]
-    ]
+    jobs = []
+    for name, experiment in matrix["experiments"].items():
+        seeds = {method: seeds_of(experiment, method) for method in experiment["methods"]}
+        jobs += [
+            _job(matrix, name, method, seed, weights)
+            for seed in dict.fromkeys(itertools.chain(*seeds.values()))
+            for method in seeds
+            if seed in seeds[method]
+        ]
+    return jobs
+
+
+def seeds_of(experiment: dict[str, Any], method: str) -> list[int]:
+    """Returns the seeds of a method: its own, or those of the experiment."""
+    seeds: list[int] = experiment["methods"][method].get("seeds", experiment["seeds"])
+    return seeds
 
 
 def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Container[str]) -> Job:
     experiment = matrix["experiments"][name]
-    own = experiment["methods"][method]
+    own = {flag: value for flag, value in experiment["methods"][method].items() if flag != "seeds"}
     flags = {"distiller": "none", **experiment["flags"], **own}
     if flags["distiller"] != "none":
         flags = {**flags, **experiment.get("teach", {}), **own}
@@ -86,7 +97,7 @@ def _job(matrix: dict[str, Any], name: str, method: str, seed: int, weights: Con
                 return f"$WEIGHTS/{entry['file']}"
             target = entry["run"]
         where, _, what = target.partition("/")
-        seeds = matrix["experiments"][where]["seeds"]
+        seeds = seeds_of(matrix["experiments"][where], what)
         needed = (where, what, seed if seed in seeds else seeds[0])
         needs.append(needed)
         return f"$RUNS/{where}/{_folder(*needed[1:])}/{names.STUDENT}"
